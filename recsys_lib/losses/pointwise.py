@@ -35,7 +35,7 @@ def bce_with_logits(
     Source: Good (1952), Rational decisions, J. R. Stat. Soc. B 14; gradient: ``bce_gradient``.
     """
     z, y = _logits_and_labels(z, y)
-    weight = 1.0 if pos_weight is None else pos_weight
+    weight = _weight(pos_weight)
     loss = -(weight * y * F.logsigmoid(z) + (1 - y) * F.logsigmoid(-z))
     return reduce(loss, reduction)
 
@@ -46,7 +46,7 @@ def bce_gradient(z: Tensor, y: Tensor, *, pos_weight: float | Tensor | None = No
     ``(σ(z) - y) / N``; with a weight w on the positives ``((1 - y) σ(z) - w y (1 - σ(z))) / N``.
     """
     z, y = _logits_and_labels(z, y)
-    weight = 1.0 if pos_weight is None else pos_weight
+    weight = _weight(pos_weight)
     return ((1 - y) * torch.sigmoid(z) - weight * y * torch.sigmoid(-z)) / z.numel()
 
 
@@ -104,3 +104,9 @@ def _logits_and_labels(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError("a loss needs at least one example; got none")
     z = lift(z)
     return z, checked_labels(y, z.dtype)
+
+
+def _weight(pos_weight: float | Tensor | None) -> float | Tensor:
+    if isinstance(pos_weight, int | float) and not pos_weight > 0:
+        raise ValueError(f"pos_weight must be positive; got {pos_weight}")
+    return 1.0 if pos_weight is None else pos_weight

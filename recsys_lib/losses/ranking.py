@@ -48,7 +48,7 @@ def ranknet_gradient(scores: Tensor, gains: Tensor, mask: Tensor | None = None) 
     scores, gains, mask = _lists(scores, gains, mask)
     better = _ordered_pairs(gains, mask)
     n_pairs = better.sum(dim=(1, 2))
-    weights = better / n_pairs.clamp_min(1)[:, None, None]
+    weights = better.to(scores.dtype) / n_pairs.clamp_min(1)[:, None, None]
     return _pair_forces(scores, weights) / (n_pairs > 0).sum().clamp_min(1)
 
 
