@@ -8,6 +8,7 @@ states the finding, so each function asks for it.
 
 import io
 import struct
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -20,15 +21,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-# Okabe & Ito (2008), ordered so that neighbors differ in lightness too.
+# Okabe & Ito (2008), ordered so that the first three differ most in lightness.
 COLORS = {
     "blue": "#0072B2",
     "orange": "#E69F00",
+    "black": "#000000",
     "green": "#009E73",
+    "purple": "#CC79A7",
     "vermilion": "#D55E00",
     "sky": "#56B4E9",
-    "purple": "#CC79A7",
-    "black": "#000000",
     "grey": "#767676",
 }
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
@@ -115,7 +116,8 @@ def lines(
         ax.plot(x, y, label=name, **{**look(index), "marker": None})
     if zero:
         ax.axhline(0, color=COLORS["grey"], linewidth=1, linestyle="-")
-    _finish(ax, title, xlabel, ylabel, ylim=ylim)
+    _title(fig, title)
+    _finish(ax, xlabel, ylabel, ylim=ylim)
     _legend(ax, len(ys))
     return fig
 
@@ -145,10 +147,10 @@ def loss_and_slope(
         left.plot(z, loss, label=name, **style)
         right.plot(z, slope, label=name, **style)
     right.axhline(0, color=COLORS["grey"], linewidth=1, linestyle="-")
-    _finish(left, "", xlabel, "loss", ylim=loss_limits)
-    _finish(right, "", xlabel, "slope of the loss", ylim=slope_limits)
+    _finish(left, xlabel, "loss", ylim=loss_limits)
+    _finish(right, xlabel, "slope of the loss", ylim=slope_limits)
     _legend(left, len(losses), always=True)
-    fig.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+    _title(fig, title)
     return fig
 
 
@@ -180,7 +182,7 @@ def training_curves(
         valid = history.dropna(subset="valid_loss")
         style = {"color": COLORS["vermilion"], "ls": "--", "marker": "s"}
         left.plot(valid["step"], valid["valid_loss"], label="validation", **style)
-    _finish(left, "", "step", "loss", ylim=(0, None))
+    _finish(left, "step", "loss", ylim=(0, None))
     _legend(left, 2)
     if measured:
         right = axes[1]
@@ -189,9 +191,9 @@ def training_curves(
         right.plot(valid["step"], valid["valid_metric"], label=f"validation {metric}", **style)
         if best_step is not None:
             right.axvline(best_step, color=COLORS["black"], ls=":", label=f"kept: step {best_step}")
-        _finish(right, "", "step", metric)
+        _finish(right, "step", metric)
         _legend(right, 2)
-    fig.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+    _title(fig, title)
     return fig
 
 
@@ -201,7 +203,8 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str) -> F
     for index, (name, (false_rate, true_rate)) in enumerate(curves.items()):
         ax.plot(false_rate, true_rate, label=name, **{**look(index), "marker": None})
     ax.plot([0, 1], [0, 1], color=COLORS["grey"], lw=1, ls=":", label="chance")
-    _finish(ax, title, "false positive rate", "true positive rate", ylim=(0, 1.02))
+    _title(fig, title)
+    _finish(ax, "false positive rate", "true positive rate", ylim=(0, 1.02))
     ax.set_xlim(-0.02, 1)
     _legend(ax, len(curves), always=True, loc="lower right")
     return fig
@@ -216,7 +219,8 @@ def precision_recall(
         ax.plot(recall, precision, label=name, **{**look(index), "marker": None})
     label = f"chance ({positive_share:.0%} are positive)"
     ax.axhline(positive_share, color=COLORS["grey"], lw=1, ls=":", label=label)
-    _finish(ax, title, "recall", "precision", ylim=(0, 1.02))
+    _title(fig, title)
+    _finish(ax, "recall", "precision", ylim=(0, 1.02))
     ax.set_xlim(0, 1.02)
     _legend(ax, len(curves), always=True, loc="lower left")
     return fig
@@ -241,8 +245,9 @@ def calibration(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
         if {"low", "high"} <= set(table.columns):
             top.vlines(table["predicted"], table["low"], table["high"], color=style["color"], lw=1)
         bottom.plot(table["predicted"], table["n"], ms=4, **style)
-    _finish(top, title, "", "share that is positive", ylim=(0, 1))
-    _finish(bottom, "", "predicted probability", "predictions")
+    _title(fig, title)
+    _finish(top, "", "share that is positive", ylim=(0, 1))
+    _finish(bottom, "predicted probability", "predictions")
     bottom.set_yscale("log")
     top.set_xlim(0, 1)
     _legend(top, len(tables), always=True, loc="upper left")
@@ -271,7 +276,8 @@ def learning_curve(
     ax.set_xticks(sorted(table["n"].unique()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.tick_params(axis="x", rotation=35)
-    _finish(ax, title, f"{xlabel} (logarithmic)", ylabel)
+    _title(fig, title)
+    _finish(ax, f"{xlabel} (logarithmic)", ylabel)
     _legend(ax, table["system"].nunique(), always=True, loc="lower right")
     return fig
 
@@ -296,14 +302,17 @@ def intervals(
     ax.hlines(rows, low, high, color=COLORS["blue"], lw=2.5)
     ax.plot(value, rows, "o", color=COLORS["blue"], ms=7)
     span = np.nanmax([*high, *value]) - np.nanmin([*low, *value])
-    digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 4)) if span > 0 else 3
+    digits = int(np.clip(1 - np.floor(np.log10(span)), 0, 4)) if span > 0 else 3
+    sign = "+" if reference == 0 else ""  # differences carry their sign
     for row, number in zip(rows, value, strict=True):
-        ax.annotate(f"{number:.{digits}f}", (number, row), (0, 7), textcoords="offset points",
+        text = f"{number:{sign}.{digits}f}".replace("-", "−")
+        ax.annotate(text, (number, row), (0, 7), textcoords="offset points",
                     ha="center", size=9)  # fmt: skip
     ax.set_yticks(rows, table["name"])
     ax.set_ylim(len(table) - 0.5, -0.75)
     ax.grid(axis="y", visible=False)
-    _finish(ax, title, xlabel, "")
+    _title(fig, title)
+    _finish(ax, xlabel, "")
     return fig
 
 
@@ -335,7 +344,8 @@ def bars(
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_xlim(min(0, *ends) if min(ends) < 0 else 0, max(0, *ends) * 1.15 or 1)
-    _finish(ax, title, xlabel, "")
+    _title(fig, title)
+    _finish(ax, xlabel, "")
     return fig
 
 
@@ -359,13 +369,16 @@ def lengths(
                 color=style["color"], linestyle=style["linestyle"])  # fmt: skip
         if len(series) == 1:
             ax.hist(values, bins=edges, weights=weights, color=style["color"], alpha=0.25)
+    if cuts:
+        ax.set_ylim(0, ax.get_ylim()[1] * (1.05 + 0.1 * len(cuts)))  # room for their labels
     for row, cut in enumerate(cuts):
         ax.axvline(cut, color=COLORS["vermilion"], ls="--", lw=1.5)
         beyond = f"{np.mean(together > cut):.1%} longer than {cut}"
         ax.annotate(beyond, (cut, 0.95 - 0.09 * row), (4, 0), xycoords=("data", "axes fraction"),
                     textcoords="offset points", size=9, color=COLORS["vermilion"])  # fmt: skip
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _finish(ax, title, xlabel, "share of texts")
+    _title(fig, title)
+    _finish(ax, xlabel, "share of texts")
     _legend(ax, len(series))
     return fig
 
@@ -394,7 +407,8 @@ def heatmap(
     ax.grid(visible=False)
     if label:
         fig.colorbar(image, ax=ax, label=label)
-    _finish(ax, title, xlabel, ylabel)
+    _title(fig, title)
+    _finish(ax, xlabel, ylabel)
     return fig
 
 
@@ -406,7 +420,8 @@ def threshold_cost(
     for index, (name, cost) in enumerate(costs.items()):
         ax.plot(thresholds, cost, label=name, **{**look(index), "marker": None})
     ax.axvline(chosen, color=COLORS["black"], ls=":", label=f"chosen: {chosen:.2f}")
-    _finish(ax, title, "decision threshold", "cost per case", ylim=(0, None))
+    _title(fig, title)
+    _finish(ax, "decision threshold", "cost per case", ylim=(0, None))
     ax.set_xlim(0, 1)
     _legend(ax, len(costs), always=True)
     return fig
@@ -435,24 +450,22 @@ def product_grid(
             ax.imshow(picture, interpolation="nearest")
             ax.set_xlabel(_wrap(caption), size=8, parse_math=False)
         line[0].set_ylabel(name, size=11, weight="bold", parse_math=False)
-    fig.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+    _title(fig, title)
     return fig
 
 
-def _wrap(text: str, width: int = 18, limit: int = 3) -> str:
-    lines, line = [], ""
-    for word in str(text).split():
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    lines.append(line)
-    return "\n".join(lines[:limit]) + (" …" if len(lines) > limit else "")
+def _wrap(caption: str) -> str:
+    return "\n".join(textwrap.wrap(str(caption), 18, max_lines=3, placeholder=" …"))
 
 
-def _finish(ax: Axes, title: str, xlabel: str, ylabel: str, *, ylim: tuple | None = None) -> None:
-    ax.set_title(title)
+def _title(fig: Figure, title: str) -> None:
+    """The finding, over the whole figure, in as many lines as its width asks for."""
+    width = int(fig.get_figwidth() * 9)  # letters of bold 12 points, with some room
+    wrapped = "\n".join(textwrap.wrap(title, width))
+    fig.suptitle(wrapped, x=0.01, ha="left", weight="bold", size=12)
+
+
+def _finish(ax: Axes, xlabel: str, ylabel: str, *, ylim: tuple | None = None) -> None:
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if ylim is not None:
