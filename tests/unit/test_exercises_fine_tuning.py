@@ -154,7 +154,7 @@ def step_sum(model, batch, labels, optimizer, max_norm):
         (step_without_train, "call model.train()"),
         (step_returns_graph, "loss.item()"),
         (step_idle, "optimizer.step()"),
-        (step_sum, "a mean over the rows"),
+        (step_sum, "a mean over rows"),
         (exercises._step_with(("broadcast", "late clip")), "2 bugs are left"),
     ],
 )
