@@ -1,0 +1,43 @@
+"""The workbook's pictures: one style, one small function per recurring picture.
+
+Every function takes arrays or frames and returns a `Figure`; `show` puts it into the notebook with
+its alt text. The colors are Okabe and Ito's, told apart by readers with any color vision; line
+styles, markers and hatches vary along with them, so that a greyscale print reads as well. A title
+states the finding, so each function asks for it.
+"""
+
+from recsys_lib.plots.amounts import bars, heatmap, intervals, lengths, product_grid
+from recsys_lib.plots.curves import (
+    calibration,
+    learning_curve,
+    lines,
+    loss_and_slope,
+    precision_recall,
+    roc,
+    threshold_cost,
+    training_curves,
+)
+from recsys_lib.plots.style import COLORS, HATCHES, LINES, MARKERS, look, show, use_style
+
+__all__ = [
+    "COLORS",
+    "HATCHES",
+    "LINES",
+    "MARKERS",
+    "bars",
+    "calibration",
+    "heatmap",
+    "intervals",
+    "learning_curve",
+    "lengths",
+    "lines",
+    "look",
+    "loss_and_slope",
+    "precision_recall",
+    "product_grid",
+    "roc",
+    "show",
+    "threshold_cost",
+    "training_curves",
+    "use_style",
+]

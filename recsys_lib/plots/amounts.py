@@ -1,0 +1,173 @@
+"""Amounts: estimates with intervals, bars, lengths, tables as shaded cells, product pictures."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from recsys_lib.plots.style import COLORS, look, set_axes, set_legend, set_title
+
+
+def intervals(
+    table: pd.DataFrame, *, title: str, xlabel: str, reference: float | None = None
+) -> Figure:
+    """Estimates with their intervals, one line per row (a forest plot).
+
+    Args:
+        table: columns name, value, low and high; drawn from top to bottom.
+        title: the finding.
+        xlabel: what the values are.
+        reference: where to draw a line, such as 0 for differences.
+    """
+    fig, ax = plt.subplots(figsize=(7, 1.3 + 0.42 * len(table)))
+    if reference is not None:
+        ax.axvline(reference, color=COLORS["black"], lw=1, ls="--")
+    rows = np.arange(len(table))
+    low, high = (table[side].astype(float).to_numpy() for side in ("low", "high"))
+    value = table["value"].astype(float).to_numpy()
+    ax.hlines(rows, low, high, color=COLORS["blue"], lw=2.5)
+    ax.plot(value, rows, "o", color=COLORS["blue"], ms=7)
+    span = np.nanmax([*high, *value]) - np.nanmin([*low, *value])
+    digits = int(np.clip(1 - np.floor(np.log10(span)), 0, 4)) if span > 0 else 3
+    sign = "+" if reference == 0 else ""  # differences carry their sign
+    for row, number in zip(rows, value, strict=True):
+        text = f"{number:{sign}.{digits}f}".replace("-", "−")
+        ax.annotate(text, (number, row), (0, 7), textcoords="offset points",
+                    ha="center", size=9)  # fmt: skip
+    ax.set_yticks(rows, table["name"])
+    ax.set_ylim(len(table) - 0.5, -0.75)
+    ax.grid(axis="y", visible=False)
+    set_title(fig, title)
+    set_axes(ax, xlabel, "")
+    return fig
+
+
+def bars(
+    values: Mapping[str, float],
+    *,
+    title: str,
+    xlabel: str,
+    errors: Mapping[str, tuple[float, float]] | None = None,
+    highlight: Sequence[str] = (),
+    format: str = "{:,.3g}",
+) -> Figure:
+    """Horizontal bars from zero, each with its number; `errors` are low and high of an interval."""
+    fig, ax = plt.subplots(figsize=(7, 1.2 + 0.42 * len(values)))
+    ends = []
+    for row, (name, value) in enumerate(values.items()):
+        strong = not highlight or name in highlight
+        color, hatch = (COLORS["blue"], "") if strong else (COLORS["sky"], "///")
+        ax.barh(row, value, color=color, hatch=hatch, edgecolor="white", height=0.7)
+        end = value
+        if errors and name in errors:
+            low, high = errors[name]
+            ax.hlines(row, low, high, color=COLORS["black"], lw=1.5)
+            end = max(end, high)
+        ends.append(end)
+        ax.annotate(format.format(value), (end, row), (5, 0), textcoords="offset points",
+                    va="center", size=10)  # fmt: skip
+    ax.set_yticks(range(len(values)), list(values))
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_xlim(min(0, *ends) if min(ends) < 0 else 0, max(0, *ends) * 1.15 or 1)
+    set_title(fig, title)
+    set_axes(ax, xlabel, "")
+    return fig
+
+
+def lengths(
+    counts: np.ndarray | Mapping[str, np.ndarray],
+    *,
+    title: str,
+    xlabel: str = "tokens per text",
+    cuts: Sequence[int] = (),
+    bins: int = 40,
+) -> Figure:
+    """Histogram of lengths; each of `cuts` is a limit, marked with the share of texts beyond it."""
+    series = counts if isinstance(counts, Mapping) else {"": np.asarray(counts)}
+    together = np.concatenate([np.asarray(values) for values in series.values()])
+    edges = np.histogram_bin_edges(together, bins=min(bins, max(1, int(np.ptp(together)))))
+    fig, ax = plt.subplots()
+    for index, (name, values) in enumerate(series.items()):
+        style = look(index)
+        weights = np.full(len(values), 1 / len(values))
+        ax.hist(values, bins=edges, weights=weights, histtype="step", lw=2, label=name or None,
+                color=style["color"], linestyle=style["linestyle"])  # fmt: skip
+        if len(series) == 1:
+            ax.hist(values, bins=edges, weights=weights, color=style["color"], alpha=0.25)
+    if cuts:
+        ax.set_ylim(0, ax.get_ylim()[1] * (1.05 + 0.1 * len(cuts)))  # room for their labels
+    for row, cut in enumerate(cuts):
+        ax.axvline(cut, color=COLORS["vermilion"], ls="--", lw=1.5)
+        beyond = f"{np.mean(together > cut):.1%} longer than {cut}"
+        ax.annotate(beyond, (cut, 0.95 - 0.09 * row), (4, 0), xycoords=("data", "axes fraction"),
+                    textcoords="offset points", size=9, color=COLORS["vermilion"])  # fmt: skip
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    set_title(fig, title)
+    set_axes(ax, xlabel, "share of texts")
+    set_legend(ax, len(series))
+    return fig
+
+
+def heatmap(
+    table: pd.DataFrame,
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    format: str = "{:,.0f}",
+    label: str = "",
+) -> Figure:
+    """A table as shaded cells with their numbers, such as a confusion matrix."""
+    values = table.to_numpy(dtype=float)
+    size = (2.6 + 1.15 * values.shape[1], 1.6 + 0.62 * values.shape[0])
+    fig, ax = plt.subplots(figsize=size)
+    image = ax.imshow(values, cmap="Blues", aspect="auto", vmin=min(0, np.nanmin(values)))
+    middle = (image.norm.vmin + image.norm.vmax) / 2
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if value > middle else "black"
+        text = "" if np.isnan(value) else format.format(value)
+        ax.text(column, row, text, ha="center", va="center", color=color)
+    ax.set_xticks(range(values.shape[1]), table.columns)
+    ax.set_yticks(range(values.shape[0]), table.index)
+    ax.grid(visible=False)
+    if label:
+        fig.colorbar(image, ax=ax, label=label)
+    set_title(fig, title)
+    set_axes(ax, xlabel, ylabel)
+    return fig
+
+
+def product_grid(
+    rows: Sequence[tuple[str, Sequence[np.ndarray], Sequence[str]]], *, title: str
+) -> Figure:
+    """Rows of product pictures, such as what two searches found for one query.
+
+    Args:
+        rows: per row its name, its pictures (each uint8 of shape (height, width, 3)) and one
+            short caption per picture. Captions are drawn as they are: a "$" starts no formula.
+        title: the finding.
+    """
+    columns = max(len(pictures) for _, pictures, _ in rows)
+    size = (1.5 * columns + 0.9, 2.35 * len(rows) + 0.5)
+    fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
+    for line, (name, pictures, captions) in zip(axes, rows, strict=True):
+        for ax in line:
+            ax.set(xticks=[], yticks=[])
+            ax.grid(visible=False)
+            for spine in ax.spines.values():
+                spine.set_visible(False)
+        for ax, picture, caption in zip(line, pictures, captions, strict=False):
+            ax.imshow(picture, interpolation="nearest")
+            ax.set_xlabel(_wrap(caption), size=8, parse_math=False)
+        line[0].set_ylabel(name, size=11, weight="bold", parse_math=False)
+    set_title(fig, title)
+    return fig
+
+
+def _wrap(caption: str) -> str:
+    return "\n".join(textwrap.wrap(str(caption), 18, max_lines=3, placeholder=" …"))

@@ -1,0 +1,111 @@
+"""The workbook's one style, and how a picture gets into a notebook."""
+
+import io
+import struct
+import textwrap
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from cycler import cycler
+from IPython import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe & Ito (2008), ordered so that the first three differ most in lightness.
+COLORS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "black": "#000000",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "vermilion": "#D55E00",
+    "sky": "#56B4E9",
+    "grey": "#767676",
+}
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "++")
+_CYCLE = [COLORS[name] for name in COLORS if name != "grey"]
+
+
+def use_style() -> None:
+    """Set the workbook's style for every figure that follows."""
+    sns.set_theme(context="notebook", style="whitegrid")
+    plt.rcParams.update(
+        {
+            "axes.prop_cycle": cycler(color=_CYCLE, linestyle=LINES),
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.labelsize": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.dpi": 100,
+            "figure.figsize": (7.0, 4.0),
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "grid.alpha": 0.5,
+            "legend.fontsize": 10,
+            "legend.frameon": False,
+            "lines.linewidth": 2,
+            "savefig.dpi": 100,
+        }
+    )
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Display `fig` as a PNG that carries `alt` for readers who cannot see it, and close it.
+
+    The alt text stands in the output's metadata (``{"image/png": {"alt": alt}}``, as JupyterLab
+    and nbconvert read it) and is the output's plain text.
+
+    Args:
+        fig: the figure; it is closed, so that a notebook does not keep all of them in memory.
+        alt: what the picture shows, in a sentence or two.
+
+    Raises:
+        ValueError: the alt text is missing, or shorter than a sentence.
+    """
+    if not isinstance(alt, str) or len(alt.split()) < 4:
+        raise ValueError("show: alt must say in a sentence what the picture shows")
+    alt = " ".join(alt.split())
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(fig)
+    png = buffer.getvalue()
+    width, height = struct.unpack(">II", png[16:24])
+    display.display(
+        {"image/png": png, "text/plain": f"[picture] {alt}"},
+        metadata={"image/png": {"alt": alt, "width": width, "height": height}},
+        raw=True,
+    )
+
+
+def look(index: int) -> dict[str, object]:
+    """Color, line style and marker of the `index`-th series: alike in every picture."""
+    return {
+        "color": _CYCLE[index % len(_CYCLE)],
+        "linestyle": LINES[index % len(LINES)],
+        "marker": MARKERS[index % len(MARKERS)],
+    }
+
+
+def set_title(fig: Figure, title: str) -> None:
+    """The finding, over the whole figure, in as many lines as its width asks for."""
+    width = int(fig.get_figwidth() * 9)  # letters of bold 12 points, with some room
+    wrapped = "\n".join(textwrap.wrap(title, width))
+    fig.suptitle(wrapped, x=0.01, ha="left", weight="bold", size=12)
+
+
+def set_axes(ax: Axes, xlabel: str, ylabel: str, *, ylim: tuple | None = None) -> None:
+    """Label both axes; `ylim` sets the limits of the vertical one."""
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if ylim is not None:
+        ax.set_ylim(*ylim)
+
+
+def set_legend(ax: Axes, series: int, *, always: bool = False, loc: str = "best") -> None:
+    """A legend, where there is more than one of `series` to tell apart."""
+    if series > 1 or always:
+        ax.legend(loc=loc)
