@@ -21,18 +21,19 @@ def sigmoid(z: ArrayLike) -> np.ndarray:
 class CalibrationTable:
     """One entry per bin that holds a row; all arrays ``(bins,)``.
 
-    ``low``, ``high``: edges of the bin. ``count``: rows in it. ``predicted``: mean probability.
-    ``observed``: share of positives, with ``observed_low`` and ``observed_high``, its 95 % Wilson
-    interval for independent rows (Wilson 1927, JASA 22).
+    ``left``, ``right``: edges of the bin. ``n``: rows in it. ``predicted``: mean probability.
+    ``observed``: share of positives; ``low``, ``high``: its 95 % Wilson interval for independent
+    rows (Wilson 1927, JASA 22). ``pandas.DataFrame(dataclasses.asdict(table))`` is a table that
+    ``plots.calibration`` draws.
     """
 
-    low: np.ndarray
-    high: np.ndarray
-    count: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    n: np.ndarray
     predicted: np.ndarray
     observed: np.ndarray
-    observed_low: np.ndarray
-    observed_high: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 def calibration_table(
@@ -68,13 +69,13 @@ def calibration_table(
     positives = np.bincount(place, weights=y, minlength=len(edges) - 1)[filled]
     low, high = _wilson(positives, count)
     return CalibrationTable(
-        low=edges[:-1][filled],
-        high=edges[1:][filled],
-        count=count,
+        left=edges[:-1][filled],
+        right=edges[1:][filled],
+        n=count,
         predicted=np.bincount(place, weights=p, minlength=len(edges) - 1)[filled] / count,
         observed=positives / count,
-        observed_low=low,
-        observed_high=high,
+        low=low,
+        high=high,
     )
 
 
@@ -88,7 +89,7 @@ def expected_calibration_error(
     Source: Naeini, Cooper, Hauskrecht (2015), AAAI; Guo et al. (2017), arXiv 1706.04599, eq. 3.
     """
     table = calibration_table(labels, probs, bins, by=by)
-    return float(np.average(np.abs(table.observed - table.predicted), weights=table.count))
+    return float(np.average(np.abs(table.observed - table.predicted), weights=table.n))
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:

@@ -177,20 +177,20 @@ def test_calibration_table_equals_sklearn(by, strategy):
     observed, predicted = calibration_curve(y, p, n_bins=8, strategy=strategy)
     np.testing.assert_allclose(table.observed, observed)
     np.testing.assert_allclose(table.predicted, predicted)
-    assert table.count.sum() == len(y)
-    assert ((table.low <= table.predicted) & (table.predicted <= table.high)).all()
+    assert table.n.sum() == len(y)
+    assert ((table.left <= table.predicted) & (table.predicted <= table.right)).all()
     interval = stats.binomtest(
-        int((table.observed * table.count).round()[0]), int(table.count[0])
+        int((table.observed * table.n).round()[0]), int(table.n[0])
     ).proportion_ci(method="wilson")
-    assert (table.observed_low[0], table.observed_high[0]) == pytest.approx(tuple(interval))
-    expected = np.average(np.abs(observed - predicted), weights=table.count)
+    assert (table.low[0], table.high[0]) == pytest.approx(tuple(interval))
+    expected = np.average(np.abs(observed - predicted), weights=table.n)
     assert metrics.expected_calibration_error(y, p, 8, by=by) == pytest.approx(expected)
 
 
 def test_calibration_of_one_repeated_probability():
     for by in ("width", "count"):
         table = metrics.calibration_table([0, 1, 1, 1], [0.5] * 4, by=by)
-        assert table.count.tolist() == [4]
+        assert table.n.tolist() == [4]
         assert metrics.expected_calibration_error([0, 1, 1, 1], [0.5] * 4, by=by) == 0.25
 
 
