@@ -7,7 +7,7 @@
     ``sigmoid``, ``calibration_table``, ``expected_calibration_error``, ``fit_temperature``,
     ``best_threshold``
 ``intervals`` (how far may a number be trusted, does A beat B):
-    ``Estimate``, ``bootstrap``, ``paired_bootstrap``, ``permutation_test``
+    ``Estimate``, ``bootstrap``, ``bootstrap_mean``, ``paired_bootstrap``, ``permutation_test``
 ``ranking`` (graded relevance):
     ``dcg``, ``ndcg``
 
@@ -37,7 +37,13 @@ from recsys_lib.metrics.classification import (
     recall,
     roc_curve,
 )
-from recsys_lib.metrics.intervals import Estimate, bootstrap, paired_bootstrap, permutation_test
+from recsys_lib.metrics.intervals import (
+    Estimate,
+    bootstrap,
+    bootstrap_mean,
+    paired_bootstrap,
+    permutation_test,
+)
 from recsys_lib.metrics.ranking import dcg, ndcg
 
 __all__ = [
@@ -48,6 +54,7 @@ __all__ = [
     "average_precision",
     "best_threshold",
     "bootstrap",
+    "bootstrap_mean",
     "brier",
     "calibration_table",
     "confusion",

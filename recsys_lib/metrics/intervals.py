@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recsys_lib.metrics._checks import labels_and_scores, same_length
+from recsys_lib.metrics._checks import labels_and_scores, same_length, vector
 from recsys_lib.metrics.classification import (
     CONFUSION_METRICS,
     WeightedAP,
@@ -97,6 +97,37 @@ def bootstrap(
     point = _point(evaluate, units, metric)
     values = np.concatenate([evaluate(counts) for counts in _resamples(units, n, seed, len(y))])
     return _percentile(point, values, level, len(y), units, groups, "percentile bootstrap")
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | np.ndarray | None = None,
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """The mean of one number per unit, such as the NDCG of each query, with its interval.
+
+    For "A beats B" give the differences per query. With ``groups`` whole groups are resampled and
+    every row counts the same. Resamples as in ``bootstrap``.
+
+    Raises:
+        ValueError: on NaN (leave out queries without a value first), other than one dimension.
+    """
+    v = vector(values, "values")
+    if not np.isfinite(v).all():
+        raise ValueError("values must be finite")
+    _check_numbers(n, level)
+    unit, units = _units(groups, len(v))
+    sums = np.stack([np.bincount(unit, v, units), np.bincount(unit, minlength=units)], axis=1)
+
+    def mean(counts: np.ndarray) -> np.ndarray:
+        total = counts.T @ sums
+        return total[:, 0] / total[:, 1]
+
+    drawn = np.concatenate([mean(counts) for counts in _resamples(units, n, seed, len(v))])
+    return _percentile(v.mean(), drawn, level, len(v), units, groups, "percentile bootstrap")
 
 
 def paired_bootstrap(
@@ -325,7 +356,7 @@ def _percentile(
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2], method=method_at_infinity)
     kind = "rows" if groups is None else "groups"
     return Estimate(
-        value=point,
+        value=float(point),
         low=float(low),
         high=float(high),
         level=level,

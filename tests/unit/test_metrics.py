@@ -147,6 +147,8 @@ def test_curves_equal_sklearn(rows):
         (lambda: metrics.bootstrap([0, 1], [0, 1], "auc", groups=["a", "a"]), "one group"),
         (lambda: metrics.bootstrap([0, 1], [0, 1], "auc", groups=["a"]), "groups 1"),
         (lambda: metrics.bootstrap([0, 1], [0, 1], "auc"), "too few"),
+        (lambda: metrics.bootstrap_mean([0.5, np.nan]), "values has 1 NaN"),
+        (lambda: metrics.bootstrap_mean([0.5, np.inf]), "finite"),
         (lambda: metrics.ndcg([0, 1], [0, np.nan]), "scores has 1 NaN"),
         (lambda: metrics.ndcg([0, -1], [0, 1]), "not negative"),
         (lambda: metrics.ndcg([0, 1], [0, 1, 2]), "one shape"),
@@ -307,6 +309,20 @@ def test_bootstrap_of_a_mean_equals_scipy():
     # Quantiles of 20,000 draws wander by about 3 % of the width; the grid of the mean is 1/400.
     assert ours.low == pytest.approx(theirs.low, abs=0.0026)
     assert ours.high == pytest.approx(theirs.high, abs=0.0026)
+
+
+def test_bootstrap_of_per_query_values_equals_a_loop():
+    values = np.random.default_rng(3).random(40)
+    groups = np.arange(40) // 3
+    for names in (None, groups):
+        estimate = metrics.bootstrap_mean(values, groups=names, n=300, seed=2)
+        units = np.arange(40) if names is None else names
+        loop = [values[rows].mean() for rows in resampled_rows(units, 300, 2)]
+        assert estimate.value == pytest.approx(values.mean())
+        assert (estimate.low, estimate.high) == pytest.approx(
+            tuple(np.quantile(loop, [0.025, 0.975])), abs=1e-12
+        )
+        assert (estimate.n, estimate.units) == (40, len(set(units)))
 
 
 def test_intervals_cover_the_known_auc_as_often_as_they_say():
