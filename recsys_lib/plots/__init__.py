@@ -17,11 +17,10 @@ from recsys_lib.plots.curves import (
     threshold_cost,
     training_curves,
 )
-from recsys_lib.plots.style import COLORS, HATCHES, LINES, MARKERS, look, show, use_style
+from recsys_lib.plots.style import COLORS, LINES, MARKERS, look, show, use_style
 
 __all__ = [
     "COLORS",
-    "HATCHES",
     "LINES",
     "MARKERS",
     "bars",

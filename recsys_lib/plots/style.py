@@ -1,7 +1,6 @@
 """The workbook's one style, and how a picture gets into a notebook."""
 
 import io
-import struct
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -24,7 +23,6 @@ COLORS = {
 }
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "++")
 _CYCLE = [COLORS[name] for name in COLORS if name != "grey"]
 
 
@@ -72,13 +70,8 @@ def show(fig: Figure, alt: str) -> None:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(fig)
-    png = buffer.getvalue()
-    width, height = struct.unpack(">II", png[16:24])
-    display.display(
-        {"image/png": png, "text/plain": f"[picture] {alt}"},
-        metadata={"image/png": {"alt": alt, "width": width, "height": height}},
-        raw=True,
-    )
+    data = {"image/png": buffer.getvalue(), "text/plain": f"[picture] {alt}"}
+    display.display(data, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 def look(index: int) -> dict[str, object]:
