@@ -15,7 +15,7 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -287,33 +287,6 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-
-
-def freeze(model: PreTrainedModel, *, embeddings: bool = True, layers: int = 0) -> PreTrainedModel:
-    """Stop updating the embeddings and the lowest `layers` layers of an encoder, in place."""
-    body = model.base_model
-    stack = _layer_stack(body)
-    if not 0 <= layers <= len(stack):
-        raise InputError(f"layers={layers}: the model has {len(stack)} layers")
-    if embeddings:
-        for module in _embeddings(body):
-            module.requires_grad_(False)
-    for layer in stack[:layers]:
-        layer.requires_grad_(False)
-    return model
-
-
-def _embeddings(body: torch.nn.Module) -> Sequence[torch.nn.Module]:
-    if hasattr(body, "embeddings"):
-        return [body.embeddings]
-    return [m for m in body.children() if isinstance(m, torch.nn.Embedding)]
-
-
-def _layer_stack(body: torch.nn.Module) -> torch.nn.ModuleList:
-    for module in body.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) > 0:
-            return module
-    raise InputError(f"{type(body).__name__} has no stack of layers to freeze")
 
 
 def save_model(

@@ -144,15 +144,6 @@ def test_unknown_names_are_one_clear_line(tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
 
 
-def test_freezing_stops_gradients_where_it_says(tiny_classifier, tokenizer):
-    model = models.freeze(tiny_classifier(), embeddings=True, layers=1)
-    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert not any("embeddings" in name or "layer.0." in name for name in trainable)
-    assert any("layer.1." in name for name in trainable)
-    with pytest.raises(InputError, match="has 2 layers"):
-        models.freeze(model, layers=3)
-
-
 def test_decay_is_for_matrices_only(tiny_classifier):
     decayed, plain = models.parameter_groups(tiny_classifier(), 0.1)
     assert {p.ndim for p in decayed["params"]} == {2} and decayed["weight_decay"] == 0.1

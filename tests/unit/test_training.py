@@ -364,7 +364,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(parts, tiny_classifie
 
 
 def test_every_trainable_parameter_moves_and_no_frozen_one(parts, tiny_classifier):
-    from recsys_lib.models import freeze
+    from recsys_lib.freezing import freeze
 
     (train, labels), _ = parts
     model = freeze(tiny_classifier(), layers=1)
