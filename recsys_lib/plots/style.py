@@ -5,7 +5,6 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import seaborn as sns
-from cycler import cycler
 from IPython import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +30,7 @@ def use_style() -> None:
     sns.set_theme(context="notebook", style="whitegrid")
     plt.rcParams.update(
         {
-            "axes.prop_cycle": cycler(color=_CYCLE, linestyle=LINES),
+            "axes.prop_cycle": plt.cycler(color=_CYCLE, linestyle=LINES),
             "axes.titlesize": 12,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",

@@ -17,13 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
+import zmq
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from recsys_lib.workbook.errors import InputError, nearest, saving
 from recsys_lib.workbook.files import project_folder, runs_folder
 from recsys_lib.workbook.settings import TABLE_SUFFIXES
 
 KERNEL = "python3"
+# What goes to a kernel and back passes through the loopback network; kernels warn if it is open.
+_ENCRYPTED = (
+    Config(KernelManager={"transport_encryption": "auto"}) if zmq.has("curve") else Config()
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def run_notebook(
                 kernel_name=KERNEL,
                 cwd=str(path.parent),
                 progress_bar=False,
+                config=_ENCRYPTED,
             )
         except PapermillExecutionError as failure:
             lines = f"{failure.ename}: {failure.evalue}".strip().splitlines()

@@ -1,0 +1,230 @@
+"""Pictures carry their findings: titles, labels, alt texts, and looks told apart without color."""
+
+import warnings
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from matplotlib.colors import to_rgb
+
+from recsys_lib import plots
+
+Z = np.linspace(-4, 4, 50)
+HALF = np.linspace(0, 1, 50)
+HISTORY = pd.DataFrame(
+    {
+        "step": [1, 2, 3, 4],
+        "loss": [0.7, 0.5, 0.4, 0.3],
+        "valid_loss": [np.nan, 0.55, np.nan, 0.45],
+        "valid_metric": [np.nan, 0.8, np.nan, 0.9],
+    }
+)
+BINS = pd.DataFrame(
+    {
+        "predicted": [0.2, 0.5, 0.8],
+        "observed": [0.1, 0.5, 0.9],
+        "n": [10, 0, 30],
+        "low": [0.05, 0.4, 0.8],
+        "high": [0.2, 0.6, 0.95],
+    }
+)
+LEARNING = pd.DataFrame(
+    {
+        "system": ["a", "a", "b", "b"],
+        "n": [64, 256, 64, 256],
+        "value": [0.7, 0.8, 0.6, 0.75],
+        "low": [0.6, 0.75, 0.5, 0.7],
+        "high": [0.8, 0.85, 0.7, 0.8],
+    }
+)
+FOREST = pd.DataFrame({"name": ["a − b"], "value": [0.01], "low": [-0.01], "high": [0.03]})
+CELLS = pd.DataFrame([[5, 1], [2, 9]], index=["no", "yes"], columns=["no", "yes"])
+PICTURE = np.full((8, 6, 3), 200, dtype=np.uint8)
+TITLE = "One finding in a sentence"
+
+
+def _figures() -> dict:
+    """Every public function that draws, with small data."""
+    curve = {"a": (HALF, HALF**0.5), "b": (HALF, HALF**0.8)}
+    axes = {"xlabel": "x", "ylabel": "y"}
+    cost = {"validation": (HALF - 0.4) ** 2}
+    return {
+        "lines": lambda: plots.lines(Z, {"a": Z, "b": Z**2}, title=TITLE, zero=True, **axes),
+        "loss_and_slope": lambda: plots.loss_and_slope(Z, {"square": (Z**2, 2 * Z)}, title=TITLE),
+        "training_curves": lambda: plots.training_curves(HISTORY, title=TITLE, best_step=4),
+        "roc": lambda: plots.roc(curve, title=TITLE),
+        "precision_recall": lambda: plots.precision_recall(curve, title=TITLE, positive_share=0.2),
+        "calibration": lambda: plots.calibration({"a": BINS}, title=TITLE),
+        "learning_curve": lambda: plots.learning_curve(LEARNING, title=TITLE, ylabel="AUC"),
+        "intervals": lambda: plots.intervals(FOREST, title=TITLE, xlabel="x", reference=0),
+        "bars": lambda: plots.bars({"a": 1.0, "b": 2.0}, title=TITLE, xlabel="x", highlight="b"),
+        "lengths": lambda: plots.lengths(np.arange(200), title=TITLE, cuts=(64, 128)),
+        "heatmap": lambda: plots.heatmap(CELLS, title=TITLE, xlabel="x", ylabel="y"),
+        "threshold_cost": lambda: plots.threshold_cost(HALF, cost, title=TITLE, chosen=0.4),
+        "product_grid": lambda: plots.product_grid([("q", [PICTURE], ["a coat"])], title=TITLE),
+    }
+
+
+@pytest.fixture(autouse=True)
+def style():
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def notebook():
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+def test_every_drawing_function_is_tested_here():
+    others = {"COLORS", "LINES", "MARKERS", "look", "show", "use_style"}
+    assert set(_figures()) == set(plots.__all__) - others
+
+
+@pytest.mark.parametrize("name", _figures())
+def test_a_picture_has_its_finding_and_named_axes(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fig = _figures()[name]()
+        fig.canvas.draw()
+    assert " ".join(fig.get_suptitle().split()) == TITLE
+    for ax in fig.axes:
+        if ax.get_xaxis().get_ticklocs().size and name != "product_grid":
+            shared = [other for other in fig.axes if other is not ax]
+            assert ax.get_xlabel() or any(other.get_xlabel() for other in shared)
+
+
+@pytest.mark.parametrize("name", _figures())
+def test_nothing_is_cut_off(name):
+    fig = _figures()[name]()
+    fig.canvas.draw()
+    drawn = fig.get_tightbbox(fig.canvas.get_renderer())  # in inches
+    width, height = fig.get_size_inches()
+    assert drawn.x0 >= -0.01
+    assert drawn.y0 >= -0.01
+    assert drawn.x1 <= width + 0.01
+    assert drawn.y1 <= height + 0.01
+
+
+def test_a_long_title_is_wrapped():
+    title = "Most mistakes are complaints that the encoder missed at a threshold of one half"
+    fig = plots.heatmap(CELLS, title=title, xlabel="x", ylabel="y")
+    assert len(fig.get_suptitle().splitlines()) > 1
+    assert " ".join(fig.get_suptitle().split()) == title
+
+
+def test_series_differ_in_line_and_marker_and_not_in_color_only():
+    looks = [plots.look(index) for index in range(7)]
+    for part in ("color", "linestyle", "marker"):
+        assert len({str(each[part]) for each in looks}) == 7
+
+
+def _luminance(color: str) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_the_first_three_colors_differ_in_grey():
+    light = sorted(_luminance(plots.look(index)["color"]) for index in range(3))
+    contrasts = [(b + 0.05) / (a + 0.05) for a, b in pairwise(light)]
+    assert min(contrasts) > 1.8
+
+
+# Linear-light RGB as seen without the red or green receptor: Viénot, Brettel and Mollon (1999).
+VIENOT = {
+    "protan": np.array([[0.1124, 0.8876, 0], [0.1124, 0.8876, 0], [0.004, -0.004, 1]]),
+    "deutan": np.array([[0.2928, 0.7072, 0], [0.2928, 0.7072, 0], [-0.0223, 0.0223, 1]]),
+}
+
+
+@pytest.mark.parametrize("vision", VIENOT)
+def test_colors_differ_for_the_color_blind(vision):
+    rgb = np.array([to_rgb(plots.look(index)["color"]) for index in range(7)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ VIENOT[vision].T, 0, 1) ** (1 / 2.4)
+    distances = np.linalg.norm(seen[:, None] - seen[None], axis=2) + 9 * np.eye(7)
+    assert distances.min() > 0.1  # red and green of equal lightness come to about 0.02
+
+
+def test_show_carries_the_alt_text_and_closes(notebook):
+    fig = plots.lines(Z, {"a": Z}, title=TITLE, xlabel="x", ylabel="y")
+    with capture_output() as captured:
+        plots.show(fig, "A straight line\n  that rises.")
+    (output,) = captured.outputs
+    alt = "A straight line that rises."
+    assert output.metadata["image/png"] == {"alt": alt}
+    assert output.data["text/plain"] == f"[picture] {alt}"
+    assert output.data["image/png"][:4] in (b"\x89PNG", "iVBO")
+    assert not plt.fignum_exists(fig.number)
+
+
+def test_the_same_picture_has_the_same_bytes(notebook):
+    images = []
+    for _ in range(2):
+        fig = plots.lines(Z, {"a": Z}, title=TITLE, xlabel="x", ylabel="y")
+        with capture_output() as captured:
+            plots.show(fig, "A straight line that rises.")
+        images.append(captured.outputs[0].data["image/png"])
+    assert images[0] == images[1]
+
+
+@pytest.mark.parametrize("alt", ["", "   ", "a picture", None])
+def test_show_refuses_a_picture_without_an_alt_text(alt):
+    fig = plots.lines(Z, {"a": Z}, title=TITLE, xlabel="x", ylabel="y")
+    with pytest.raises(ValueError, match="alt"):
+        plots.show(fig, alt)
+
+
+def test_texts_from_data_are_drawn_as_they_are():
+    captions = ["coat $99 to $120", "<script>alert(1)</script>", "\\frac{", ""]
+    fig = plots.product_grid([("$x_$", [PICTURE] * 4, captions)], title=TITLE)
+    fig.canvas.draw()
+    drawn = [ax.get_xlabel().replace("\n", " ") for ax in fig.axes]
+    assert drawn[0] == captions[0]
+
+
+def test_rows_of_a_grid_may_be_shorter():
+    rows = [("a", [PICTURE] * 3, ["x"] * 3), ("b", [PICTURE], ["y"]), ("c", [], [])]
+    fig = plots.product_grid(rows, title=TITLE)
+    assert len(fig.axes) == 9
+    assert sum(len(ax.images) for ax in fig.axes) == 4
+
+
+def test_an_untuned_run_has_no_panel_for_validation():
+    fig = plots.training_curves(HISTORY[["step", "loss"]], title=TITLE)
+    assert len(fig.axes) == 1
+    assert len(plots.training_curves(HISTORY, title=TITLE).axes) == 2
+
+
+def test_empty_bins_are_not_drawn():
+    fig = plots.calibration({"a": BINS}, title=TITLE)
+    line = next(line for line in fig.axes[0].lines if line.get_label() == "a")
+    assert line.get_xdata().tolist() == [0.2, 0.8]
+
+
+def test_lengths_says_the_share_beyond_each_cut():
+    fig = plots.lengths(np.arange(1, 101), title=TITLE, cuts=(90,))
+    assert [text.get_text() for text in fig.axes[0].texts] == ["10.0% longer than 90"]
+
+
+def test_equal_lengths_and_equal_estimates_are_drawn():
+    plots.lengths(np.full(10, 7), title=TITLE).canvas.draw()
+    same = FOREST.assign(value=0.5, low=0.5, high=0.5)
+    plots.intervals(same, title=TITLE, xlabel="x").canvas.draw()
+    plots.bars({"a": 0.0}, title=TITLE, xlabel="x").canvas.draw()
+    plots.heatmap(CELLS * 0, title=TITLE, xlabel="x", ylabel="y").canvas.draw()
+
+
+def test_negative_bars_start_at_zero():
+    fig = plots.bars({"a": -1.0, "b": 2.0}, title=TITLE, xlabel="x")
+    low, high = fig.axes[0].get_xlim()
+    assert low <= -1 < 2 <= high
+    assert {bar.get_x() for bar in fig.axes[0].patches} == {0}

@@ -1,0 +1,153 @@
+"""Running notebooks: in order, with parameters, going on after a failure."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from recsys_lib.workbook import InputError, running, runs_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three notebooks; the second fails."""
+    folder = tmp_path_factory.mktemp("shop") / "notebooks"
+    folder.mkdir()
+    parameters = (
+        'profile: str = "quick"  # as everywhere\n'
+        'dataset: str = "auto"  # as everywhere\n'
+        "seed: int = 0  # as everywhere"
+    )
+    bodies = {
+        "00_first": "print(profile, dataset, repr(seed))",
+        "01_fails": "from recsys_lib.workbook import InputError\nraise InputError('seed = 0: no')",
+        "02_last": "import os\nprint(os.path.basename(os.getcwd()))",
+    }
+    for name, body in bodies.items():
+        first = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=[first, new_code_cell(body)], metadata={"kernelspec": kernel})
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    """One run of all three by the command line, and the runs folder."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_RUNS", str(runs))
+        program = (
+            "import sys; from pathlib import Path; from recsys_lib.workbook import running, files;"
+            f"running.project_folder = lambda: Path({str(folder.parent)!r});"
+            "sys.exit(running.main(sys.argv[1:]))"
+        )
+        command = [sys.executable, "-c", program, "-p", "seed", "5", "-p", "profile", "full"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent)
+    return done, runs
+
+
+def test_all_run_in_order_and_a_failure_ends_none(finished):
+    done, _ = finished
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["00_first", "01_fails", "02_last"]
+    assert [line.split()[1] for line in lines[:3]] == ["ok", "FAILED", "ok"]
+    assert "InputError: seed = 0: no" in lines[1]
+    assert lines[3].startswith("2 of 3 notebooks ran in")
+    assert lines[4] == "failed: 01_fails"
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_executed_notebooks_are_saved_with_parameters_and_errors(finished):
+    _, runs = finished
+    saved = runs / "executed" / "auto-full-seed5"
+    assert {file.name for file in saved.iterdir()} == {
+        "00_first.ipynb",
+        "01_fails.ipynb",
+        "02_last.ipynb",
+    }
+    first = json.dumps(nbformat.read(saved / "00_first.ipynb", as_version=4))
+    assert "full auto 5" in first
+    failed = nbformat.read(saved / "01_fails.ipynb", as_version=4)
+    (error,) = [
+        output
+        for cell in failed.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
+    assert error.evalue == "seed = 0: no"
+    assert error.traceback == ["InputError: seed = 0: no"]  # one line, no stack
+
+
+def test_a_notebook_runs_in_its_own_folder(finished):
+    _, runs = finished
+    last = (runs / "executed" / "auto-full-seed5" / "02_last.ipynb").read_text(encoding="utf-8")
+    assert '"notebooks\\n"' in last
+
+
+@pytest.mark.parametrize("name", ["00", "first", "00_first", "notebooks/00_first.ipynb"])
+def test_a_notebook_has_short_names(folder, name):
+    assert running.notebook_files([name], folder) == [folder / "00_first.ipynb"]
+
+
+def test_the_order_is_the_reading_order(folder):
+    chosen = running.notebook_files(["02", "00"], folder)
+    assert [file.stem for file in chosen] == ["00_first", "02_last"]
+
+
+def test_an_unknown_notebook_is_one_line(folder):
+    with pytest.raises(InputError, match=r'"firts".*Did you mean "00_first"\?'):
+        running.notebook_files(["firts"], folder)
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
+    with pytest.raises(InputError, match=r'no parameter "sed"; it has: .*Did you mean "seed"\?'):
+        running.run_all(["00"], parameters={"sed": 1}, folder=folder)
+    assert not runs_folder().exists()
+
+
+def test_no_notebooks_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="no notebooks"):
+        running.run_all(folder=tmp_path)
+
+
+def test_the_command_line_answers_a_wrong_name_in_one_line(capsys):
+    assert running.main(["99_nothing"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith('error: notebook "99_nothing" is not in notebooks/')
+    assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("seed", "3", 3),
+        ("rate", "1e-4", 1e-4),
+        ("flag", "True", True),
+        ("flag", "False", False),
+        ("model", "gpt2", "gpt2"),
+        ("dataset", "market", "market"),
+    ],
+)
+def test_values_from_the_command_line(name, text, value):
+    parsed = running.parse_value(name, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_a_tables_path_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert running.parse_value("dataset", "my.csv") == str(tmp_path / "my.csv")
+
+
+def test_an_own_table_and_a_wrong_dataset_name_their_folder(folder):
+    path = folder / "00_first.ipynb"
+    own = running.executed_folder(path, {"dataset": "/a/b/my shop.csv"})
+    assert own == runs_folder() / "executed" / "my shop-quick-seed0"
+    wrong = running.executed_folder(path, {"dataset": "../../x", "seed": "a/b"})
+    assert wrong.parent == runs_folder() / "executed"
