@@ -1,0 +1,153 @@
+"""What an analyst does: rerun a notebook by papermill with other parameters, on an own table.
+
+Right values run to the end; a wrong one fails in one clear line, and the outputs are saved.
+"""
+
+import random
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from recsys_lib.workbook.running import (
+    Outcome,
+    declared_parameters,
+    notebook_files,
+    run_notebook,
+)
+from tests.notebooks.rules import code_cells, recorded
+
+NOTEBOOKS = notebook_files()
+OWN_TABLE = [path for path in NOTEBOOKS if "text_column" in declared_parameters(path)]
+LIGHT = [path for path in NOTEBOOKS if path.stem in ("00_start_here", "01_loss_derivation")]
+COLUMNS = {"text_column": "Review Text", "label_column": "stars >= 4", "group_column": "sku"}
+SCRIPT = "<script>alert(1)</script>"
+
+
+def by_name(path: Path) -> str:
+    return path.stem
+
+
+@pytest.fixture(scope="session")
+def shared_runs(tmp_path_factory) -> Path:
+    """Runs with the same parameters find each other's artifacts."""
+    return tmp_path_factory.mktemp("parameters")
+
+
+@pytest.fixture(autouse=True)
+def on_the_market(shared_runs, monkeypatch):
+    """A machine without real data."""
+    monkeypatch.setenv("RECSYS_RUNS", str(shared_runs))
+    monkeypatch.setenv("RECSYS_DATA", "")
+
+
+def own_table(rows: int) -> pd.DataFrame:
+    """Reviews as a shop might export them: markup and emoji in the texts, stars, a product."""
+    dice = random.Random(0)
+    things = ["the coat", "the zip", "the hood", "the fabric", "the color", "the fit", "the lining"]
+    good = ["soft and warm", "just right", "worth every cent", "better than I hoped", "lovely 😍"]
+    bad = ["thin and cold", "far too tight", "already torn", "a waste of money", "awful 😡"]
+    filler = "I wore it to work. | My sister has one. | It came on Monday. | I am 170 cm tall."
+    table = []
+    for row in range(rows):
+        stars = dice.choice([1, 2, 4, 5, 5])
+        words = good if stars >= 4 else bad
+        parts = [f"{dice.choice(things).capitalize()} is {dice.choice(words)}." for _ in range(5)]
+        parts += dice.sample(filler.split(" | "), 3)
+        parts.append(f"Size {dice.randrange(34, 48)}, order {dice.randrange(10**6)}.")
+        dice.shuffle(parts)
+        text = " ".join([*parts, SCRIPT if row % 3 == 0 else "Size & price: a < b."])
+        table.append({"Review Text": text, "stars": stars, "sku": f"P{row % 60:03d}"})
+    return pd.DataFrame(table)
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    def write(rows: int) -> Path:
+        path = tmp_path / f"shop-{rows}.csv"
+        own_table(rows).to_csv(path, index=False)
+        return path
+
+    return write
+
+
+def run(path: Path, tmp_path: Path, **parameters) -> Outcome:
+    return run_notebook(path, parameters=parameters, out=tmp_path / "out" / path.name)
+
+
+def outputs(outcome: Outcome) -> list:
+    notebook = nbformat.read(outcome.executed, as_version=4)
+    return [output for _, cell in code_cells(notebook) for output in cell.outputs]
+
+
+def check_refused(outcome: Outcome, *words: str) -> None:
+    """The run ended with one clear line, and the notebook with it was saved."""
+    (error,) = [output for output in outputs(outcome) if output.output_type == "error"]
+    assert error.ename == "InputError", error.evalue
+    assert error.traceback == [f"InputError: {error.evalue}"]
+    assert "\n" not in error.evalue
+    for word in words:
+        assert word in error.evalue
+    assert error.evalue in outcome.error
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_a_wrong_dataset(path, tmp_path):
+    outcome = run(path, tmp_path, dataset="clothnig")
+    check_refused(outcome, 'dataset = "clothnig"', 'Did you mean "clothing"?')
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[:1] + NOTEBOOKS[-1:], ids=by_name)
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("profile", "fast", ['profile = "fast"', '"quick" or "full"']),
+        ("seed", "one", ["seed = 'one'", "whole number"]),
+    ],
+)
+def test_a_wrong_value(path, name, value, words, tmp_path):
+    check_refused(run(path, tmp_path, **{name: value}), *words)
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=by_name)
+def test_another_seed(path, tmp_path):
+    outcome = run(path, tmp_path, seed=7, dataset="market")
+    assert outcome.ok, outcome.error
+    payload = recorded(nbformat.read(outcome.executed, as_version=4))
+    assert (payload["seed"], payload["dataset"]) == (7, "market")
+    assert payload["results"]
+
+
+@pytest.mark.parametrize("path", OWN_TABLE, ids=by_name)
+def test_an_own_table(path, own_file, tmp_path):
+    file = own_file(300)
+    outcome = run(path, tmp_path, dataset=str(file), **COLUMNS)
+    assert outcome.ok, outcome.error
+    payload = recorded(nbformat.read(outcome.executed, as_version=4))
+    assert payload["dataset"] == file.name
+    assert payload["results"]
+    for output in outputs(outcome):
+        data = output.get("data", {})
+        for kind in ("text/html", "text/markdown", "image/svg+xml"):
+            found = re.search(r"<script\b.{0,40}", "".join(data.get(kind, "")), re.I | re.S)
+            assert not found, f"{kind} holds {found[0]!r} from a text"
+        assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.parametrize("path", OWN_TABLE, ids=by_name)
+def test_an_own_table_of_ten_rows(path, own_file, tmp_path):
+    file = own_file(10)
+    check_refused(run(path, tmp_path, dataset=str(file), **COLUMNS), file.name, "10")
+
+
+@pytest.mark.parametrize("path", OWN_TABLE[:1], ids=by_name)
+def test_a_misnamed_column(path, own_file, tmp_path):
+    wrong = COLUMNS | {"text_column": "Reviw Text"}
+    outcome = run(path, tmp_path, dataset=str(own_file(300)), **wrong)
+    check_refused(outcome, "Reviw Text", 'Did you mean "Review Text"?')
+
+
+def test_some_notebooks_take_an_own_table():
+    assert {path.stem[:2] for path in OWN_TABLE} >= {"02", "03", "04"}
