@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import lightgbm
@@ -57,7 +57,7 @@ class Part:
     @property
     def labels(self) -> np.ndarray:
         """(n,) int8, 1 = recommended."""
-        return self.frame["label"].to_numpy()
+        return self.frame["label"].to_numpy(copy=True)
 
     @property
     def groups(self) -> np.ndarray:
@@ -121,7 +121,7 @@ def prepare(
 ) -> Task:
     """Split by group (70 / 10 / 20 %), draw at most `n_…` rows of each part, drop leaks, encode.
 
-    Smaller samples of the same seed are the beginnings of larger ones.
+    Smaller samples of the same seed are parts of larger ones, but for leaks.
     Raises InputError if a part is left without both classes.
     """
     frame = reviews.frame.reset_index(drop=True)
@@ -164,7 +164,8 @@ def fine_tuned(
     resumable: bool = False,
     runs: Path | None = None,
 ) -> FineTuned:
-    """The classifier fine-tuned on `task` (the first `n_train` rows), trained once and then kept.
+    """The classifier fine-tuned on `task` (on `n_train` of its rows, as `tfidf_logistic` draws
+    them), trained once and then kept.
 
     config.seed also draws the new head. resumable: keep checkpoints at each validation, so that a
     run that was killed goes on from there.
@@ -177,7 +178,7 @@ def fine_tuned(
         "n_train": n_train,
         "weights": keep_weights,
     }
-    part = _first(task.train, n_train)
+    part = task.train.take(_drawn(task.train, n_train))
 
     def build(folder: Path) -> None:
         model = load_classifier(task.model, seed=config.seed, dropout=dropout)
@@ -207,20 +208,21 @@ def fine_tuned(
 
 
 def tfidf_logistic(
-    task: Task, *, n_train: int | None = None, class_weight: str | None = None
+    task: Task, *, n_train: int | None = None, draw: int = 0, class_weight: str | None = None
 ) -> Scores:
     """Logistic regression on TF-IDF of words and pairs of words; its strength chosen on validation.
 
-    class_weight: None or "balanced", as in scikit-learn.
+    n_train: train on so many rows, drawn at random; smaller samples are parts of larger ones.
+    draw: another number draws other rows. class_weight: None or "balanced", as in scikit-learn.
     """
-    part = _first(task.train, n_train)
+    part = task.train.take(_drawn(task.train, n_train, draw))
     train, valid, test = _tfidf(task, part, min_df=2 if len(part) > 500 else 1)
     return _best_logistic(part, task, train, valid, test, class_weight=class_weight)
 
 
 def lightgbm_tfidf(task: Task, *, n_train: int | None = None, seed: int = 0) -> Scores:
     """Gradient-boosted trees (Ke et al. 2017) on TF-IDF; their number chosen on validation."""
-    part = _first(task.train, n_train)
+    part = task.train.take(_drawn(task.train, n_train))
     train, valid, test = _tfidf(task, part, min_df=5 if len(part) > 500 else 1)
     data = lightgbm.Dataset(train.astype(np.float32), label=part.labels)
     watch = lightgbm.Dataset(valid.astype(np.float32), label=task.valid.labels, reference=data)
@@ -241,16 +243,18 @@ def lightgbm_tfidf(task: Task, *, n_train: int | None = None, seed: int = 0) -> 
     return Scores(*raw)
 
 
-def frozen_probe(task: Task, *, n_train: int | None = None, runs: Path | None = None) -> Scores:
+def frozen_probe(
+    task: Task, *, n_train: int | None = None, draw: int = 0, runs: Path | None = None
+) -> Scores:
     """Logistic regression on the sentence vectors of the encoder as it comes, which stays as it is.
 
-    The vectors are kept as an artifact; the strength is chosen on validation.
+    The vectors are kept as an artifact; the strength is chosen on validation. n_train and draw as
+    in `tfidf_logistic`.
     """
     vectors = embedded(task, runs=runs)
-    part = _first(task.train, n_train)
-    return _best_logistic(
-        part, task, vectors["train"][: len(part)], vectors["valid"], vectors["test"], scale=True
-    )
+    rows = _drawn(task.train, n_train, draw)
+    train, valid, test = vectors["train"][rows], vectors["valid"], vectors["test"]
+    return _best_logistic(task.train.take(rows), task, train, valid, test, scale=True)
 
 
 def embedded(task: Task, *, runs: Path | None = None) -> dict[str, np.ndarray]:
@@ -267,8 +271,25 @@ def embedded(task: Task, *, runs: Path | None = None) -> dict[str, np.ndarray]:
         return dict(saved)
 
 
-def _first(part: Part, n: int | None) -> Part:
-    return part if n is None else part.take(np.arange(min(n, len(part))))
+def subset(task: Task, *, n_valid: int | None = None, n_test: int | None = None) -> Task:
+    """The same task with fewer rows to score: the first `n_valid` and `n_test` of them.
+
+    Validation keeps at least five rows of each class, where there are so many.
+    """
+    labels = task.valid.labels
+    needed = np.concatenate([np.flatnonzero(labels == label)[:5] for label in (0, 1)])
+    rows = np.union1d(np.arange(len(labels))[:n_valid], needed)
+    valid, test = task.valid.take(rows), task.test.take(np.arange(len(task.test))[:n_test])
+    text = f"{task.fingerprint} {n_valid} {n_test}"
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    return replace(task, valid=valid, test=test, fingerprint=fingerprint)
+
+
+def _drawn(part: Part, n: int | None, draw: int = 0) -> np.ndarray:
+    """Positions of `n` rows drawn at random; all in order where n is None or too many."""
+    if n is None or n >= len(part):
+        return np.arange(len(part))
+    return np.random.default_rng(draw).permutation(len(part))[:n]
 
 
 def _tfidf(task: Task, part: Part, *, min_df: int) -> tuple:
@@ -281,7 +302,7 @@ def _best_logistic(
     part: Part, task: Task, train, valid, test, *, class_weight=None, scale: bool = False
 ) -> Scores:
     if len(np.unique(part.labels)) < 2:
-        raise InputError(f"the first {len(part)} training rows have one class only: use more rows.")
+        raise InputError(f"the {len(part)} training rows drawn have one class only: use more rows.")
     best, best_auc = None, -1.0
     for strength in _STRENGTHS:
         steps = [StandardScaler()] if scale else []
@@ -289,7 +310,7 @@ def _best_logistic(
             C=strength / 100 if scale else strength, class_weight=class_weight, max_iter=1_000
         )
         model = make_pipeline(*steps, regression).fit(train, part.labels)
-        scores = Scores(model.decision_function(valid), model.decision_function(test))
+        scores = Scores(*(model.decision_function(x).astype(np.float64) for x in (valid, test)))
         value = auc(task.valid.labels, scores.valid)
         if value > best_auc:
             best, best_auc = scores, value
