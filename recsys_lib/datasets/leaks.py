@@ -154,6 +154,7 @@ def find_leaks(
     *,
     groups: Sequence[object] | None = None,
     rows: Sequence[int] | None = None,
+    pairs: pd.DataFrame | None = None,
     threshold: float = 0.8,
     seed: int = 0,
 ) -> LeakReport:
@@ -165,6 +166,8 @@ def find_leaks(
         groups: (n,) the group of each row; None to leave groups out.
         rows: (n,) the number that names each row in the report (its row in the file); by default
             its position.
+        pairs: what `near_duplicates` found in the same texts, where several splits of them are
+            looked at; by default it is called here.
         threshold: smallest Jaccard similarity of word shingles that counts as near-duplicate.
         seed: of the MinHash permutations.
     """
@@ -178,11 +181,13 @@ def find_leaks(
     copies = _rows_by_key([_same(text) for text in texts])
     for held in copies.values():
         _link("exact", texts[held[0]], 1.0, held, held, part, links, drop)
-    distinct = list(copies.values())
-    near = near_duplicates([texts[held[0]] for held in distinct], threshold=threshold, seed=seed)
-    for a, b, similarity in near.itertuples(index=False):
-        for one, other in ((distinct[a], distinct[b]), (distinct[b], distinct[a])):
-            _link("near", texts[other[0]], similarity, one, other, part, links, drop)
+    if pairs is None:
+        pairs = near_duplicates(texts, threshold=threshold, seed=seed)
+    for a, b, similarity in pairs[["a", "b", "similarity"]].itertuples(index=False):
+        one, other = copies[_same(texts[a])], copies[_same(texts[b])]
+        if one is not other:  # copies are "exact"
+            _link("near", texts[b], similarity, one, other, part, links, drop)
+            _link("near", texts[a], similarity, other, one, part, links, drop)
     sizes = {name: len(held) for name, held in split.parts().items()}
     checked = {
         f"{PARTS[a]} → {PARTS[b]}": sizes[PARTS[b]] for a in range(3) for b in range(a + 1, 3)

@@ -217,6 +217,14 @@ def test_dropping_is_always_enough(letters, seed):
     assert not find_leaks(texts, drop_leaks(split, report), groups=letters)
 
 
+def test_pairs_found_before_give_the_same_report(planted):
+    texts, groups, split = planted
+    pairs = near_duplicates(texts)
+    one, two = (find_leaks(texts, split, groups=groups, pairs=given) for given in (None, pairs))
+    pd.testing.assert_frame_equal(one.table, two.table)
+    assert np.array_equal(one.rows_to_drop, two.rows_to_drop)
+
+
 def test_an_empty_report_has_its_columns():
     report = find_leaks(random_texts(20), split_at_random(20))
     assert isinstance(report, LeakReport) and not report
