@@ -47,7 +47,8 @@ class LeakReport:
         """Leaking rows of the later part: kinds down, pairs of parts across (int)."""
         pair = self.table["part_a"].astype(str) + " → " + self.table["part_b"].astype(str)
         counted = pd.crosstab(self.table["kind"], pair)
-        return counted.reindex(index=list(KINDS), columns=list(self.checked), fill_value=0)
+        counted = counted.reindex(index=list(KINDS), columns=list(self.checked), fill_value=0)
+        return counted.rename_axis(index=None, columns=None)
 
     def summary(self) -> str:
         """One line: how many rows of a later part leak, by kind, or that none does."""

@@ -117,10 +117,7 @@ def load_reviews(
 def _raw_table(dataset: str | Path, seed: int) -> tuple[pd.DataFrame, str, list[str]]:
     """The table as it is, with the columns text, label and group for the built-in sets."""
     if dataset == "market":
-        from recsys_lib.datasets.market import make_market
-
-        reviews = make_market(seed).reviews
-        return reviews.rename(columns={"product": "group"}), "market", []
+        return _read_market(seed), "market", []
     if dataset == "clothing":
         return _read_clothing()
     if isinstance(dataset, str) and not is_table_path(dataset):
@@ -138,6 +135,15 @@ def _raw_table(dataset: str | Path, seed: int) -> tuple[pd.DataFrame, str, list[
         raise InputError(f"{path} must end in {', '.join(TABLE_SUFFIXES)}.")
     frame, notes = read_table(path)
     return frame, path.name, notes
+
+
+def _read_market(seed: int) -> pd.DataFrame:
+    from recsys_lib.datasets.market import make_market  # its word lists are read only if needed
+
+    market = make_market(seed)
+    shelf = market.products[["product_id", "department"]]
+    reviews = market.reviews.merge(shelf, on="product_id", how="left", validate="many_to_one")
+    return reviews.rename(columns={"product_id": "group"})
 
 
 def _read_clothing() -> tuple[pd.DataFrame, str, list[str]]:
