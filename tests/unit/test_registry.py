@@ -51,7 +51,7 @@ def test_every_address_is_pinned_to_the_commit(name):
 def test_fashion_says_that_it_cannot_be_fetched_file_by_file():
     fashion = datasets()["fashion"]
     assert not fashion.fetchable
-    assert "homepage" in fashion.how and "fashion/fashion.parquet" in fashion.how
+    assert fashion.homepage in fashion.how and "fashion/fashion.parquet" in fashion.how
 
 
 def test_every_set_has_a_data_card():
