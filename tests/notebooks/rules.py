@@ -126,8 +126,13 @@ def parameters_cell(notebook: Notebook, path: Path) -> list[str]:
             faults.append(f"the parameter {name} is missing")
         elif values[name] != default:
             faults.append(f"the parameter {name} must be {default!r} in the committed notebook")
-    for name, about in papermill.inspect_notebook(str(path)).items() if path.is_file() else []:
-        if not about["help"] or about["inferred_type_name"] == "None":
+    described = papermill.inspect_notebook(str(path)) if path.is_file() else {}
+    for name in values:
+        if name not in described:
+            faults.append(
+                f'papermill cannot read the line of {name}: no "=" in its comment, please'
+            )
+        elif not described[name]["help"] or described[name]["inferred_type_name"] == "None":
             faults.append(f"papermill --help-notebook has no type or no help for {name}")
     return faults
 

@@ -127,6 +127,7 @@ PLANTED = [
     (rules.parameters_cell, _replace("seed: int = 0", "seed: int = 1")),
     (rules.parameters_cell, _replace('"auto"  #', '"market"  #')),
     (rules.parameters_cell, _replace("profile: str", "detail: str")),
+    (rules.parameters_cell, _replace("every random choice", "seed = 1 gives another; it")),
     (rules.executed_in_order, _count("2 + 2", None)),
     (rules.executed_in_order, _count("2 + 2", 17)),
     (rules.executed_in_order, _count("profile: str", 2)),
