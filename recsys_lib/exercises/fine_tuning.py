@@ -17,26 +17,15 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification
 
+from recsys_lib.exercises.answers import examine, say
+
 _MAX_NORM = 0.2
 
 
-def _say(right: bool, text: str) -> bool:
-    print(("✓ " if right else "✗ ") + " ".join(text.split()))
-    return right
-
-
 def _examine(answer: object, signature: str, check: Callable[[], bool]) -> bool:
-    """Run a check; an answer that is missing, no function, or that raises gets a line too."""
-    if answer is None:
-        return _say(False, f"not answered yet: write {signature} and hand it to the check")
-    if not callable(answer):
-        return _say(False, f"expected a function {signature}, got {type(answer).__name__}")
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return check()
-    except Exception as error:  # the reader's code may raise anything
-        words = " ".join(str(error).split())[:160]
-        return _say(False, f"your function raised {type(error).__name__}: {words}")
+    """`examine` without a trace in torch's global generator."""
+    with torch.random.fork_rng(devices=[]):
+        return examine(answer, signature, check)
 
 
 class _Toy(nn.Module):
@@ -128,14 +117,14 @@ def check_train_step(answer: object) -> bool:
                     return _judge_step(bugs, returned)
         right, _ = _train(_step_with(()))
         if torch.allclose(weights[-1], _Toy().flat()):
-            return _say(False, "the weights never change: is optimizer.step() called?")
+            return say(False, "the weights never change: is optimizer.step() called?")
         wrong = next(i for i, (x, y) in enumerate(zip(weights, right, strict=True))
                      if not torch.allclose(x, y, atol=1e-5))  # fmt: skip
         if wrong == 0:
-            return _say(
+            return say(
                 False, "step 1 goes elsewhere: check the loss (a mean over rows) and max_norm"
             )
-        return _say(False, f"step 1 is right, step {wrong + 1} is not: what is left of the first?")
+        return say(False, f"step 1 is right, step {wrong + 1} is not: what is left of the first?")
 
     return _examine(answer, "train_step(model, batch, labels, optimizer, max_norm)", check)
 
@@ -143,16 +132,16 @@ def check_train_step(answer: object) -> bool:
 def _judge_step(bugs: tuple[str, ...], returned: list[object]) -> bool:
     if bugs:
         left = "1 bug is left" if len(bugs) == 1 else f"{len(bugs)} bugs are left"
-        return _say(False, f"{left}. The first: {_STEP_BUGS[bugs[0]]}")
+        return say(False, f"{left}. The first: {_STEP_BUGS[bugs[0]]}")
     if any(isinstance(value, torch.Tensor) and value.requires_grad for value in returned):
-        return _say(
+        return say(
             False,
             "the weights are right, but the returned loss still holds its whole graph in memory: "
             "return loss.item()",
         )
     if any(value is None for value in returned):
-        return _say(False, "the weights are right, but nothing is returned: return loss.item()")
-    return _say(True, "after four steps every weight is that of the correct loop")
+        return say(False, "the weights are right, but nothing is returned: return loss.item()")
+    return say(True, "after four steps every weight is that of the correct loop")
 
 
 # --- 2: the learning rate's schedule -------------------------------------------------------------
@@ -187,22 +176,22 @@ def check_schedule(answer: object) -> bool:
         try:
             given = np.array([float(answer(*case)) for case in cases])
         except ZeroDivisionError:
-            return _say(False, "ZeroDivisionError: warmup = 0 means no warm-up; start at 1 then")
+            return say(False, "ZeroDivisionError: warmup = 0 means no warm-up; start at 1 then")
         right = np.array([_schedule(*case) for case in cases])
         if np.allclose(given, right, atol=1e-9):
             beyond = float(answer(13, 10, 4))
             if beyond < 0:
-                return _say(False, f"at step 13 of 10 the factor is {beyond:.2f}: keep it at 0")
-            return _say(True, "rises to 1, falls to 0, and copes with no warm-up at all")
+                return say(False, f"at step 13 of 10 the factor is {beyond:.2f}: keep it at 0")
+            return say(True, "rises to 1, falls to 0, and copes with no warm-up at all")
         for hint, mistake in _SCHEDULE_MISTAKES.items():
             warmed = [i for i, (_, _, w) in enumerate(cases) if w]
             if np.allclose(given[warmed], [mistake(*cases[i]) for i in warmed], atol=1e-9):
-                return _say(False, hint)
+                return say(False, hint)
         if set(np.unique(given)) <= {0.0, 1.0}:
-            return _say(False, "only 0 and 1 come back: use / (division), not // (whole numbers)")
+            return say(False, "only 0 and 1 come back: use / (division), not // (whole numbers)")
         worst = int(np.abs(given - right).argmax())
         step, total, warmup = cases[worst]
-        return _say(
+        return say(
             False,
             f"schedule({step}, {total}, {warmup}) is {given[worst]:.3f}; "
             f"{'in the warm-up' if step < warmup else 'in the decay'} it should be "
@@ -233,8 +222,8 @@ def check_decay_groups(answer: object) -> bool:
         for model in _decay_models():
             hint = _decay_mistake(answer(model, 0.05), model, 0.05)
             if hint:
-                return _say(False, hint)
-        return _say(True, "every trainable parameter once, decay on matrices only")
+                return say(False, hint)
+        return say(True, "every trainable parameter once, decay on matrices only")
 
     return _examine(answer, "decay_groups(model, weight_decay)", check)
 
@@ -313,17 +302,17 @@ def check_accumulation(answer: object) -> bool:
     def check() -> bool:
         given = gradient(lambda model: answer(model, parts))
         if given is None:
-            return _say(False, "no gradient in the parameters afterwards: call backward() per part")
+            return say(False, "no gradient in the parameters afterwards: call backward() per part")
         share = {"weigh": lambda size, rows, parts: size / rows}
         right = gradient(lambda model: _accumulate(model, parts, **share))
         if torch.allclose(given, right, atol=1e-6):
-            return _say(True, "three unequal parts give the gradient of the batch of all 14 rows")
+            return say(True, "three unequal parts give the gradient of the batch of all 14 rows")
         for hint, mistake in _ACCUMULATION_MISTAKES.items():
             wrong = gradient(lambda model, m=mistake: _accumulate(model, parts, **m))
             if torch.allclose(given, wrong, atol=1e-6):
-                return _say(False, hint)
+                return say(False, hint)
         ratio = float(given.norm() / right.norm())
-        return _say(False, f"the gradient's norm is {ratio:.2f} times that of the large batch")
+        return say(False, f"the gradient's norm is {ratio:.2f} times that of the large batch")
 
     return _examine(answer, "accumulate(model, parts)", check)
 
@@ -336,7 +325,7 @@ def check_rows_at(answer: object) -> bool:
 
     def check() -> bool:
         hint = _order_mistake(answer)
-        return _say(not hint, hint or "any step of any epoch can be had without the ones before")
+        return say(not hint, hint or "any step of any epoch can be had without the ones before")
 
     return _examine(answer, "rows_at(step, n, batch_size, seed)", check)
 
