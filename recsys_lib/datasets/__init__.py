@@ -6,12 +6,15 @@ loads any of them as one table; ``splits`` parts it and ``leaks`` audits the par
 
 from recsys_lib.datasets.labels import parse_label
 from recsys_lib.datasets.leaks import LeakReport, drop_leaks, find_leaks, near_duplicates
+from recsys_lib.datasets.market import Market, MarketTruth, make_market, product_picture
 from recsys_lib.datasets.registry import datasets, find_dataset, verify_dataset
 from recsys_lib.datasets.reviews import Reviews, load_reviews
 from recsys_lib.datasets.splits import Split, split_at_random, split_by_group, split_by_time
 
 __all__ = [
     "LeakReport",
+    "Market",
+    "MarketTruth",
     "Reviews",
     "Split",
     "datasets",
@@ -19,8 +22,10 @@ __all__ = [
     "find_dataset",
     "find_leaks",
     "load_reviews",
+    "make_market",
     "near_duplicates",
     "parse_label",
+    "product_picture",
     "split_at_random",
     "split_by_group",
     "split_by_time",

@@ -104,9 +104,7 @@ def _walk(nodes: tuple) -> Iterator[Any]:
                 yield from _walk(option)
 
 
-def render(
-    template: str, slots: Mapping[str, Any], draw: Draw, opinion: Any = None
-) -> list[Piece]:
+def render(template: str, slots: Mapping[str, Any], draw: Draw, opinion: Any = None) -> list[Piece]:
     """The pieces of a filled-in template.
 
     A slot's value is a string, a list of strings (one is drawn) or a list of pieces (a clause

@@ -13,6 +13,7 @@ from recsys_lib.datasets.market_catalog import Products
 from recsys_lib.datasets.market_random import Draw
 from recsys_lib.datasets.market_tables import catalog, product_types, table
 from recsys_lib.datasets.market_typos import misspell
+from recsys_lib.workbook.errors import InputError
 
 EXAMPLE = "something warm and waterproof for a hike"
 _TYPO_SHARE = 0.15
@@ -48,7 +49,7 @@ def grades(intent: Intent, products: Products) -> np.ndarray:
     ("something warm for a hike"). A related kind (a fleece for a raincoat) costs one grade;
     any other kind is 0. A product that meets no wish at all is at most 1.
     """
-    met = _wishes_met(intent, products)
+    met = wishes_met(intent, products)
     total = intent.wishes
     missing = total - met
     if intent.type:
@@ -64,7 +65,8 @@ def grades(intent: Intent, products: Products) -> np.ndarray:
     return np.clip(grade, 0, 3).astype(np.int8)
 
 
-def _wishes_met(intent: Intent, products: Products) -> np.ndarray:
+def wishes_met(intent: Intent, products: Products) -> np.ndarray:
+    """How many of the wishes each product meets, int64 of shape (products,)."""
     truth = products.truth
     met = np.zeros(len(truth), dtype=np.int64)
     for attribute in intent.attributes:
@@ -112,7 +114,14 @@ def make_queries(seed: int, n: int, products: Products) -> Queries:
     example = grades(understand(EXAMPLE), products)
     if n > 0 and example.max() == 3:
         keep(EXAMPLE, understand(EXAMPLE), False, example)
+    tries = 0
     while len(texts) < n:
+        tries += 1
+        if tries > 100 + 50 * n:
+            raise InputError(
+                f"n_queries: {n} different queries do not fit {len(products.shown)} products; "
+                "ask for fewer queries or more products."
+            )
         intent = _intent(draw, products)
         text = _wording(draw, intent)
         typo = draw.chance(_TYPO_SHARE)
@@ -213,7 +222,7 @@ def _vocabulary() -> list[tuple[str, str, str]]:
     for attribute, entry in words["attributes"].items():
         known += [(w, "attributes", attribute) for w in entry["adjective"] + entry["phrase"]]
     for use, entry in words["uses"].items():
-        known += [(w, "uses", use) for w in entry["shopper"]]
+        known += [(w, "uses", use) for w in entry["shopper"] + entry["also"]]
     for color, entry in words["colors"].items():
         known += [(w, "color", color) for w in entry["shopper"]]
         trims = [p.format(color=w) for p in looks["trim"]["phrase"] for w in entry["shopper"]]
@@ -241,7 +250,9 @@ def understand(text: str) -> Intent:
     return Intent(**many, **one, max_price=int(price[1]) if price else 0)
 
 
-def make_judgements(seed: int, queries: Queries, *, relevant: int = 30, other: int = 20):
+def make_judgements(
+    seed: int, queries: Queries, *, relevant: int = 30, other: int = 20
+) -> pd.DataFrame:
     """Graded pairs as judges would give them: per query up to `relevant` products of grade 1–3, the
     best first, and `other` products of any grade drawn at random. Columns: query_id, product_id,
     grade. The grades are the true ones; for a product not listed the log knows nothing."""

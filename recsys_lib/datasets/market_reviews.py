@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.datasets.market_catalog import Products, Shoppers
-from recsys_lib.datasets.market_grammar import PLAIN, TURN, WORD, Piece, render, tidy, turns
+from recsys_lib.datasets.market_grammar import PLAIN, Piece, render, tidy, turns
 from recsys_lib.datasets.market_random import Draw
-from recsys_lib.datasets.market_tables import catalog, product_types, table
+from recsys_lib.datasets.market_tables import as_frame, catalog, product_types, table
 from recsys_lib.datasets.market_typos import slip
 
 FIRST_DAY = np.datetime64("2023-01-01", "D")
@@ -93,7 +93,9 @@ def make_reviews(
     noise, cues = Draw(seed, "label noise"), Draw(seed, "cue")
     days = sorted(draw.below(DAYS) for _ in range(ask.n))
     writer = _Writer(draw, products)
-    sloppiness = [typing.pick([0.002, 0.005, 0.005, 0.012, 0.04]) for _ in range(len(shoppers.shown))]
+    sloppiness = [
+        typing.pick([0.002, 0.005, 0.005, 0.012, 0.04]) for _ in range(len(shoppers.shown))
+    ]
     lower_case = [typing.chance(0.1) for _ in range(len(shoppers.shown))]
     popularity = list(accumulate(products.shown["popularity"].tolist()))
     product_ids = range(len(products.shown))
@@ -143,15 +145,6 @@ def _rating(draw: Draw, verdict: int) -> int:
 
 
 def _tables(shown, truth, spans, pairs) -> ReviewTables:
-    def frame(rows: list, types: dict[str, Any]) -> pd.DataFrame:
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
-        return pd.DataFrame(
-            {
-                name: pd.Series(list(column), dtype=dtype)
-                for (name, dtype), column in zip(types.items(), columns, strict=True)
-            }
-        )
-
     review = {"review_id": "int64", "product_id": "int64", "shopper_id": "int64"}
     review |= {"date": "datetime64[s]", "text": "str", "rating": "int64", "label": "int8"}
     facts = {"review_id": "int64", "verdict": "int8", "score": "int64", "plan": "str"}
@@ -159,10 +152,10 @@ def _tables(shown, truth, spans, pairs) -> ReviewTables:
     span = {"review_id": "int64", "start": "int64", "end": "int64", "words": "str", "role": "str"}
     span |= {"polarity": "int8", "aspect": "str", "negated": "bool", "weight": "int64"}
     return ReviewTables(
-        shown=frame(shown, review | {"age": "int64"}),
-        truth=frame(truth, facts),
-        spans=frame(spans, span | {"opinion": "int64"}),
-        duplicates=frame(pairs, {"original": "int64", "copy": "int64"}),
+        shown=as_frame(shown, review | {"age": "int64"}),
+        truth=as_frame(truth, facts),
+        spans=as_frame(spans, span | {"opinion": "int64"}),
+        duplicates=as_frame(pairs, {"original": "int64", "copy": "int64"}),
     )
 
 
@@ -433,7 +426,9 @@ class _Writer:
             pieces.append(Piece(self.draw.pick([" Thanks!", " Period.", " That's it."])))
         elif edit == 1 and source.words + 1 <= MAX_WORDS:
             pieces.insert(0, Piece(self.draw.pick(["Update: ", "Hello! ", "Well. "])))
-        return _Written(pieces, source.score, product, source.plan, is_copy=True, words=_count(pieces))
+        return _Written(
+            pieces, source.score, product, source.plan, is_copy=True, words=_count(pieces)
+        )
 
 
 @cache
@@ -447,6 +442,3 @@ def _frames(name: str, kind: str, seen: bool) -> list[str]:
 
 def _count(pieces: list[Piece]) -> int:
     return len("".join(piece.text for piece in pieces).split())
-
-
-ROLES = (WORD, TURN)
