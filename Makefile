@@ -24,11 +24,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
 	@touch $@
 
-run: $(STAMP)  ## run the notebooks in order [PROFILE=full DATASET=my.csv SEED=1 NOTEBOOKS="03 04"]
+run: $(STAMP)  ## run the notebooks in order [NOTEBOOKS="03 04" PROFILE=full SEED=1 DATASET=my.csv ARGS="-p text_column review"]
 	@$(BIN)/python -m recsys_lib.workbook.running $(NOTEBOOKS) \
 		$(if $(PROFILE),-p profile '$(PROFILE)') \
 		$(if $(DATASET),-p dataset '$(DATASET)') \
-		$(if $(SEED),-p seed '$(SEED)')
+		$(if $(SEED),-p seed '$(SEED)') $(ARGS)
 
 test: lint  ## check everything: style, unit tests, every notebook [ARGS="-k losses"]
 	@$(BIN)/python -m pytest -q $(ARGS)

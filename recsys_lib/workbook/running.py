@@ -23,9 +23,10 @@ from traitlets.config import Config
 
 from recsys_lib.workbook.errors import InputError, nearest, saving
 from recsys_lib.workbook.files import project_folder, runs_folder
-from recsys_lib.workbook.settings import TABLE_SUFFIXES
+from recsys_lib.workbook.settings import TABLE_SUFFIXES, is_table_path
 
 KERNEL = "python3"
+TEXT_COLUMN = "text_column"  # a notebook with this parameter takes an own table
 # What goes to a kernel and back passes through the loopback network; kernels warn if it is open.
 _ENCRYPTED = (
     Config(KernelManager={"transport_encryption": "auto"}) if zmq.has("curve") else Config()
@@ -152,31 +153,44 @@ def run_all(
 ) -> int:
     """Run notebooks in order, one line of progress each; go on after a failure.
 
+    Each notebook gets those of the `parameters` that it has. Where ``dataset`` is the path of an
+    own table, notebooks that take none are skipped.
+
     Returns:
         The exit code: 0 if all ran to their end, else 1.
 
     Raises:
-        InputError: an unknown notebook or parameter; nothing has run then.
+        InputError: an unknown notebook, or a parameter that none has; nothing has run then.
     """
     parameters = dict(parameters or {})
     files = notebook_files(names, folder)
     if not files:
         raise InputError(f"there are no notebooks in {(folder or project_folder()).name}/.")
-    for file in files:
-        check_parameters(file, parameters)
+    declared = {file: declared_parameters(file) for file in files}
+    everything = dict.fromkeys(name for known in declared.values() for name in known)
+    for name in parameters:
+        if name not in everything:
+            raise InputError(
+                f'none of these notebooks has a parameter "{name}"; there are: '
+                f"{', '.join(everything)}.{nearest(name, everything)}"
+            )
+    own_table = is_table_path(str(parameters.get("dataset", "")))
     width = max(len(file.stem) for file in files)
     outcomes = []
     for file in files:
         print(f"{file.stem:<{width}}  ", end="", flush=True)
-        outcome = run_notebook(file, parameters=parameters)
+        if own_table and TEXT_COLUMN not in declared[file]:
+            print("skipped: it takes no table of your own")
+            continue
+        given = {name: value for name, value in parameters.items() if name in declared[file]}
+        outcome = run_notebook(file, parameters=given)
         outcomes.append(outcome)
         print(f"{'ok' if outcome.ok else 'FAILED':<6} {outcome.seconds:5.0f} s  {outcome.error}")
     failed = [outcome.notebook for outcome in outcomes if not outcome.ok]
     total = sum(outcome.seconds for outcome in outcomes)
-    print(
-        f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks ran in {total:.0f} s; "
-        f"executed copies: {_short(outcomes[0].executed.parent)}"
-    )
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks ran in {total:.0f} s")
+    if outcomes:
+        print(f"executed copies: {_short(outcomes[-1].executed.parent)}")
     if failed:
         print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0

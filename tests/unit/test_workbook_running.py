@@ -57,7 +57,8 @@ def test_all_run_in_order_and_a_failure_ends_none(finished):
     assert [line.split()[1] for line in lines[:3]] == ["ok", "FAILED", "ok"]
     assert "InputError: seed = 0: no" in lines[1]
     assert lines[3].startswith("2 of 3 notebooks ran in")
-    assert lines[4] == "failed: 01_fails"
+    assert lines[4].startswith("executed copies: ")
+    assert lines[5] == "failed: 01_fails"
     assert done.returncode == 1
     assert done.stderr == ""
 
@@ -105,9 +106,34 @@ def test_an_unknown_notebook_is_one_line(folder):
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
-    with pytest.raises(InputError, match=r'no parameter "sed"; it has: .*Did you mean "seed"\?'):
+    with pytest.raises(InputError, match=r'a parameter "sed"; there are: .*Did you mean "seed"\?'):
         running.run_all(["00"], parameters={"sed": 1}, folder=folder)
+    with pytest.raises(InputError, match=r'00_first has no parameter "sed"; it has: profile'):
+        running.run_notebook(folder / "00_first.ipynb", parameters={"sed": 1})
     assert not runs_folder().exists()
+
+
+def test_each_notebook_gets_the_parameters_that_it_has(folder, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "notebooks"
+    copy.mkdir()
+    for name, extra in (("00_first", ""), ("02_last", '\ntext_column: str = "text"  # of a table')):
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        notebook.cells[0].source += extra
+        nbformat.write(notebook, copy / f"{name}.ipynb")
+    given = {}
+    monkeypatch.setattr(
+        running,
+        "run_notebook",
+        lambda path, parameters: (
+            given.update({path.stem: parameters}) or running.Outcome(path.stem, 0, path, "")
+        ),
+    )
+    running.run_all(parameters={"seed": 1, "text_column": "review"}, folder=copy)
+    assert given == {"00_first": {"seed": 1}, "02_last": {"seed": 1, "text_column": "review"}}
+    given.clear()
+    running.run_all(parameters={"dataset": "/a/own.csv"}, folder=copy)
+    assert given == {"02_last": {"dataset": "/a/own.csv"}}
+    assert "00_first  skipped: it takes no table of your own" in capsys.readouterr().out
 
 
 def test_no_notebooks_is_one_line(tmp_path):
