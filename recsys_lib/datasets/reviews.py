@@ -15,6 +15,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from recsys_lib.datasets.labels import read_labels
+from recsys_lib.datasets.market import make_market
 from recsys_lib.datasets.registry import datasets, find_dataset, verify_dataset
 from recsys_lib.datasets.tables import INVISIBLE, as_text, get_column, is_missing, read_table
 from recsys_lib.workbook import InputError, nearest, project_folder
@@ -138,8 +139,6 @@ def _raw_table(dataset: str | Path, seed: int) -> tuple[pd.DataFrame, str, list[
 
 
 def _read_market(seed: int) -> pd.DataFrame:
-    from recsys_lib.datasets.market import make_market  # its word lists are read only if needed
-
     market = make_market(seed)
     shelf = market.products[["product_id", "department"]]
     reviews = market.reviews.merge(shelf, on="product_id", how="left", validate="many_to_one")

@@ -19,6 +19,7 @@ from recsys_lib.datasets.leaks import (
     shingles,
     words,
 )
+from recsys_lib.datasets.market import make_market
 from recsys_lib.datasets.splits import Split, split_at_random
 from recsys_lib.workbook import InputError
 
@@ -127,6 +128,23 @@ def test_jaccard_is_what_it_says(a, b):
     assert 0 <= jaccard(a, b) <= 1
     assert jaccard(a, a) == 1
     assert jaccard(a, b) * len(a | b) == pytest.approx(len(a & b) if a | b else 0)
+
+
+def test_the_planted_copies_of_the_market_are_found():
+    market = make_market(1)
+    texts = market.reviews["text"].tolist()
+    planted = market.truth.duplicates
+    assert len(planted) > 50
+    found = near_duplicates(texts, threshold=0.8)
+    in_a_pair = set(found["a"]) | set(found["b"])
+    for original, copy in planted[["original", "copy"]].itertuples(index=False):
+        alike = jaccard(shingles(texts[original]), shingles(texts[copy]))
+        if alike >= 0.85:  # typing slips push some below the threshold
+            assert copy in in_a_pair
+    assert planted["copy"].isin(in_a_pair).mean() > 0.9
+    family = dict(zip(planted["copy"], planted["original"], strict=True))
+    right = [family.get(a, a) == family.get(b, b) for a, b in found[["a", "b"]].to_numpy()]
+    assert np.mean(right) > 0.95
 
 
 # The audit
