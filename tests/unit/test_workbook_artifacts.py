@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -230,8 +229,8 @@ def test_a_killed_build_does_not_count_and_is_cleared_away(tmp_path):
     log = tmp_path / "log"
     killed = _process(log, 600)
     _wait_for(log)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait(timeout=60)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=60)
     (leftover,) = _names(tmp_path / "runs" / "artifacts")
     assert leftover.startswith(".building-model-")
     done = _process(log, 0)
