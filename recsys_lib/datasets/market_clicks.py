@@ -30,8 +30,8 @@ class Log:
     """`shown`: impression_id, list_id, date, shopper_id, query_id, position (1 …), product_id,
     propensity, click, purchase. `truth`, same order: impression_id, examination, attractiveness,
     purchase_rate (given a click); examination is the probability, before anything is seen, that the
-    shopper looks at the position. `propensity` is the probability with which the shop's ranking put this product
-    at this position, given what stood above it."""
+    shopper looks at the position. `propensity` is the probability with which the shop's ranking put
+    this product at this position, given what stood above it."""
 
     shown: pd.DataFrame
     truth: pd.DataFrame

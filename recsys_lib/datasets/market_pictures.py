@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -277,7 +278,7 @@ def _stroke(path: Points, thickness: int, width: int, height: int) -> np.ndarray
     """All points within half the thickness of a line."""
     mask = np.zeros((height, width), dtype=bool)
     reach = thickness // 2
-    for (ax, ay), (bx, by) in zip(path, path[1:], strict=False):
+    for (ax, ay), (bx, by) in pairwise(path):
         left, right = max(min(ax, bx) - reach, 0), min(max(ax, bx) + reach + 1, width)
         top, bottom = max(min(ay, by) - reach, 0), min(max(ay, by) + reach + 1, height)
         y, x = np.ogrid[top:bottom, left:right]

@@ -17,7 +17,7 @@ from recsys_lib.workbook.errors import InputError
 
 EXAMPLE = "something warm and waterproof for a hike"
 _TYPO_SHARE = 0.15
-_WORN = ("Tops", "Outerwear", "Bottoms", "Dresses", "Shoes", "Accessories")
+_PATIENCE = 1000
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,9 @@ def make_queries(seed: int, n: int, products: Products) -> Queries:
     example = grades(understand(EXAMPLE), products)
     if n > 0 and example.max() == 3:
         keep(EXAMPLE, understand(EXAMPLE), False, example)
-    tries = 0
+    failures = 0  # in a row
     while len(texts) < n:
-        tries += 1
-        if tries > 100 + 50 * n:
+        if failures == _PATIENCE:
             raise InputError(
                 f"n_queries: {n} different queries do not fit {len(products.shown)} products; "
                 "ask for fewer queries or more products."
@@ -131,6 +130,9 @@ def make_queries(seed: int, n: int, products: Products) -> Queries:
         # A wish that a tenth of the shop grants is no test of search.
         if text not in seen and np.count_nonzero(grade == 3) * 10 <= max(10, len(grade)):
             keep(text, intent, typo, grade)
+            failures = 0
+        else:
+            failures += 1
     by_sight = [bool(i.pattern or i.sleeves or i.collar or i.trim) for i in intents]
     truth = pd.DataFrame(
         {

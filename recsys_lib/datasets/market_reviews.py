@@ -26,10 +26,11 @@ GIVES_WAY, ORDINARY, MAIN, DECISIVE, NOTHING = 1, 2, 5, 9, 0
 
 # How a review comes to its verdict, and how an opinion is put into words (shares in percent).
 # Clear reviews say what they mean; in the others the order of the words decides.
-_PLANS = {"clear": 64, "mixed": 6, "contrast": 16, "weighing": 6, "verdict": 8}
-_CLEAR = {"event": 40, "plain": 46, "turned": 4, "confirmed": 4, "disappointed": 2, "held": 4}
+_PLANS = {"clear": 80, "mixed": 3, "contrast": 9, "weighing": 3, "verdict": 5}
+_CLEAR = {"event": 26, "plain": 30, "turned": 24, "confirmed": 6, "disappointed": 8, "held": 6}
 _KNOTTY = {"event": 14, "plain": 30, "turned": 30, "confirmed": 12, "disappointed": 8, "held": 6}
 _LENGTHS = (((10, 20), 12), ((20, 40), 30), ((40, 70), 32), ((70, 95), 18), ((95, 116), 8))
+_GENERAL_SHARE = 0.35  # opinions in words that suit any aspect
 _ELSEWHERE_SHARE = 0.35  # reviews that also praise or blame some other product
 
 
@@ -179,8 +180,7 @@ def _type(
     return text, marks
 
 
-@cache
-def _one_word(words: tuple[str, ...]) -> list[str]:
+def _one_word(words: list[str]) -> list[str]:
     return [w for w in words if " " not in w]
 
 
@@ -238,7 +238,7 @@ class _Writer:
         if not self.clear and self.draw.chance(_ELSEWHERE_SHARE) and self.free:
             body.append(self._elsewhere())
         size = sum(map(_count, body))
-        while size < target - 12 and self.draw.chance(0.6) and self.free:
+        while size < target - 12 and self.draw.chance(0.85) and self.free:
             # one more opinion, either way, as long as it does not change the verdict
             polarity = verdict if self.clear or self.draw.chance(0.5) else -verdict
             if (score + polarity * ORDINARY) * verdict < ORDINARY:
@@ -251,22 +251,27 @@ class _Writer:
         return self._finish(product, plan, body, size, target, score)
 
     def _finish(self, product, plan, body, size, target, score) -> _Written:
-        """Add what says nothing until the length is right, and join it all."""
-        neutral = self.phrases["neutral"]
-        fillers = self.draw.sample(neutral["filler"], len(neutral["filler"]))
+        """Add what says nothing until the length is about right, and join it all."""
+        neutral, draw = self.phrases["neutral"], self.draw
+        worn = product_types()[self.kinds[product]]["department"] != "Bags"
+        openers = neutral["opener"] + (neutral["opener_worn"] if worn else [])
+        fillers = neutral["filler"] + (neutral["filler_worn"] if worn else [])
+        fillers = draw.sample(fillers, len(fillers))
         opener, closer = [], []
-        if size < target and self.draw.chance(0.75):
-            opener = render(self.draw.pick(neutral["opener"]), self.slots, self.draw)
+        if size < target and draw.chance(0.6):
+            opener = render(draw.pick(openers), self.slots, draw)
             size += _count(opener)
-        if size < target and self.draw.chance(0.12):
-            closer = render(self.draw.pick(neutral["closer"]), self.slots, self.draw)
+        if size < target and draw.chance(0.1):
+            closer = render(draw.pick(neutral["closer"]), self.slots, draw)
             size += _count(closer)
-        while size < max(target, MIN_WORDS) and fillers:
-            filler = render(fillers.pop(), self.slots, self.draw)
+        most = draw.pick([1, 1, 2, 3])
+        while fillers and (size < MIN_WORDS or (size < target - 4 and most > 0)):
+            filler = render(fillers.pop(), self.slots, draw)
             if size + _count(filler) > MAX_WORDS:
                 continue
-            body.insert(self.draw.below(len(body) + 1), filler)
+            body.insert(draw.below(len(body) + 1), filler)
             size += _count(filler)
+            most -= 1
         pieces: list[Piece] = []
         for sentence in filter(None, [opener, *body, closer]):
             if pieces:
@@ -330,12 +335,15 @@ class _Writer:
 
     def _opinion(self, polarity: int, weight: int) -> Opinion:
         """About an aspect not spoken of yet; praise and blame tend to find the product's own
-        strength and flaw."""
+        strength and flaw. What decides is never the price, the delivery or the service."""
+        aspects = table("aspects")
+        free = [a for a in self.free if weight < MAIN or aspects[a].get("seen", True)]
         known = (self.strengths if polarity > 0 else self.flaws)[self.product]
-        if known in self.free and self.draw.chance(0.4):
+        if known in free and self.draw.chance(0.4):
             aspect = known
         else:
-            aspect = self.draw.pick(self.free)
+            shares = [3 if aspects[a].get("seen", True) else 1 for a in free]
+            aspect = self.draw.pick_weighted(free, shares)
         self.free.remove(aspect)
         return Opinion(aspect, polarity, weight)
 
@@ -370,13 +378,15 @@ class _Writer:
         return pieces
 
     def _fill(self, template, opinion, aspect, words) -> list[Piece]:
+        if self.draw.chance(_GENERAL_SHARE):
+            words = self.phrases["words"]["good" if words is aspect["good"] else "bad"]
         past = aspect.get("past", False)
         slots = self.slots | {
             "subject": self.draw.pick(aspect["subjects"]),
             "be": "was" if past else "is",
             "isnt": "wasn't" if past else "isn't",
             "word": words,
-            "adjective": _one_word(tuple(words)),
+            "adjective": _one_word(words),
         }
         return render(template, slots, self.draw, opinion)
 
@@ -436,8 +446,8 @@ def _frames(name: str, kind: str, seen: bool) -> list[str]:
     frames = table("phrases")["frames"][name][kind]
     if seen:
         return frames
-    looked_at = ("photos", "description", "website", "label", "last year")
-    return [f for f in frames if not any(word in f for word in looked_at)] or frames
+    looked_at = ("photos", "descri", "website", "last year", "At this price", "Never before")
+    return [f for f in frames if not any(word in f for word in looked_at)]
 
 
 def _count(pieces: list[Piece]) -> int:
