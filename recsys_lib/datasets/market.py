@@ -108,7 +108,7 @@ class Market:
 
     Attributes:
         seed: what it was made from.
-        products: product_id, title, description, department, type, color, material, brand, seller
+        products: product_id, title, description, department, type, color, material, brand, model, seller
             ("chain" or "independent"), price (dollars), season, use, popularity, picture (the
             number that `product_picture` draws from; reading attributes out of it is cheating).
         shoppers: shopper_id, age_band, age, group ("A", "B"), size, history (words), bought (ids).

@@ -29,7 +29,7 @@ class Products:
 
 def make_products(seed: int, n: int) -> Products:
     """`n` products. Columns of `shown`: product_id, title, description, department, type, color,
-    material, brand, seller, price, season, use, popularity, picture. Columns of `truth`:
+    material, brand, model, seller, price, season, use, popularity, picture. Columns of `truth`:
     product_id, color_family, picture-only attributes (`pattern`, `sleeves`, `collar`, `trim`),
     `quality` (probability that a buyer is content), `strength` and `flaw` (the aspects that its
     praise and its blame are mostly about), one bool column `is_<attribute>` each, one
@@ -80,6 +80,9 @@ def _product(draw: Draw, i: int, name: str, popularity: int) -> tuple[dict, dict
         gives.update(dict.fromkeys(words["features"][feature]["gives"]))
     if extra:
         gives[extra] = None
+    # What it can do is partly said, partly left to follow from the material.
+    told = draw.sample([a for a in gives if a != extra], draw.pick([1, 1, 2, 3]))
+    told += [extra] if extra else []
     look = _look(draw, key, color)
     noun = draw.pick(kind["catalog"])
     fabric = draw.pick(words["materials"][material]["catalog"])
@@ -88,13 +91,14 @@ def _product(draw: Draw, i: int, name: str, popularity: int) -> tuple[dict, dict
     dollars = (low + draw.below(high - low + 1)) * words["brands"][brand]["price"] // 100
     shown = {
         "product_id": i,
-        "title": f"{brand} {name} {noun}, {fabric}, {shade}",
-        "description": _description(draw, noun, fabric, features, extra, uses),
+        "title": f"{noun[:1].upper()}{noun[1:]} {name}, {fabric}, {shade}",
+        "description": _description(draw, noun, fabric, features, told, uses),
         "department": kind["department"],
         "type": key,
         "color": shade,
         "material": fabric,
         "brand": brand,
+        "model": name,
         "seller": words["brands"][brand]["seller"],
         "price": (dollars * 100 + 90) / 100,
         "season": draw.pick(kind["seasons"]),
@@ -145,20 +149,23 @@ def _look(draw: Draw, key: str, color: str) -> Look:
 
 
 def _description(
-    draw: Draw, noun: str, fabric: str, features: list[str], extra: str | None, uses: list[str]
+    draw: Draw, noun: str, fabric: str, features: list[str], told: list[str], uses: list[str]
 ) -> str:
     words, forms = catalog(), catalog()["descriptions"]
-    sentences = [_fill(draw.pick(forms["fabric"]), fabric=fabric, kind=noun)]
+    sentences = []
+    if draw.chance(0.5):
+        sentences.append(_fill(draw.pick(forms["fabric"]), fabric=fabric, kind=noun))
     for feature in features:
         phrase = draw.pick(words["features"][feature]["catalog"])
         sentences.append(_fill(draw.pick(forms["extra"]), extra=phrase))
-    if extra:
-        phrase = draw.pick(words["attributes"][extra]["catalog"])
+    for attribute in told:
+        phrase = draw.pick(words["attributes"][attribute]["catalog"])
         sentences.append(_fill(draw.pick(forms["can"]), can=phrase))
     named = [draw.pick(words["uses"][use]["catalog"]) for use in uses]
     form = draw.pick(forms["use"] if len(named) == 1 else forms["two_uses"])
     sentences.append(_fill(form, **dict(zip(("use", "use2"), named, strict=False))))
-    sentences.append(draw.pick(forms["closing"]))
+    if draw.chance(0.4):
+        sentences.append(draw.pick(forms["closing"]))
     return " ".join(sentences)
 
 

@@ -44,10 +44,11 @@ class Intent:
 def grades(intent: Intent, products: Products) -> np.ndarray:
     """The true grade 0–3 of every product, int8 of shape (products,).
 
-    3: everything wished for. Each missing wish costs one grade where a kind of product is named
-    ("navy raincoat for a hike"), two for the first and one for each more where none is
-    ("something warm for a hike"). A related kind (a fleece for a raincoat) costs one grade;
-    any other kind is 0. A product that meets no wish at all is at most 1.
+    3: everything wished for. Where a kind of product is named ("navy raincoat for a hike"), each
+    missing wish costs one grade, and so does a related kind (a fleece for a raincoat); any other
+    kind is 0. Where none is named ("something warm and waterproof for a hike"), a product that
+    lacks one of three or more wishes is a 2, one of two a 1, and one that lacks more is a 0. A
+    product that meets no wish at all is at most 1.
     """
     met = wishes_met(intent, products)
     total = intent.wishes
@@ -59,7 +60,7 @@ def grades(intent: Intent, products: Products) -> np.ndarray:
         related = np.array([family[kind] == family[intent.type] for kind in kinds])
         grade = np.where(kinds == intent.type, grade, np.where(related, grade - 1, 0))
     else:
-        grade = np.where(missing > 0, 2 - missing, 3)
+        grade = np.where(missing == 1, min(total - 1, 2), np.where(missing > 1, 0, 3))
     if total:
         grade = np.where(met == 0, np.minimum(grade, 1), grade)
     return np.clip(grade, 0, 3).astype(np.int8)

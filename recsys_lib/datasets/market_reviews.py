@@ -213,10 +213,7 @@ class _Writer:
         self.draw = draw
         self.kinds = products.shown["type"].tolist()
         self.brands = products.shown["brand"].tolist()
-        titles = products.shown["title"].tolist()
-        self.models = [
-            t.removeprefix(b + " ").split(" ")[0] for t, b in zip(titles, self.brands, strict=True)
-        ]
+        self.models = products.shown["model"].tolist()
         self.colors = products.truth["color_family"].tolist()
         self.strengths = products.truth["strength"].tolist()
         self.flaws = products.truth["flaw"].tolist()

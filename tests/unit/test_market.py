@@ -257,7 +257,7 @@ def grade_by_hand(intent: Intent, product: pd.Series, facts: pd.Series) -> int:
         wishes.append(product["price"] <= intent.max_price)
     missing = wishes.count(False)
     if not intent.type:
-        grade = 3 if missing == 0 else 2 - missing
+        grade = {0: 3, 1: 2 if len(wishes) > 2 else 1}.get(missing, 0)
     else:
         kinds = product_types()
         grade = 3 - missing
