@@ -108,9 +108,9 @@ class Market:
 
     Attributes:
         seed: what it was made from.
-        products: product_id, title, description, department, type, color, material, brand, model, seller
-            ("chain" or "independent"), price (dollars), season, use, popularity, picture (the
-            number that `product_picture` draws from; reading attributes out of it is cheating).
+        products: product_id, title, description, department, type, color, material, brand, model,
+            seller ("chain" or "independent"), price (dollars), season, use, popularity, picture
+            (what `product_picture` draws from; reading attributes out of it is cheating).
         shoppers: shopper_id, age_band, age, group ("A", "B"), size, history (words), bought (ids).
         queries: query_id, text.
         judgements: query_id, product_id, grade 0–3: relevant products and some others per query.
