@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lib.workbook.files import data_folders, find_data
+from recsys_lib.workbook.files import find_data
 from recsys_lib.workbook.results import band_text, compare, expected_file, expected_results
 from recsys_lib.workbook.running import notebook_files
 from tests.notebooks.harness import update_expected, validate
@@ -19,7 +19,8 @@ from tests.notebooks.samples import sample_project
 SECONDS = {"03_fine_tuning": 300}
 SECONDS_OTHERS = 180
 MEGABYTES = 3000
-DATASETS = ["market", *(["clothing"] if find_data("clothing") else [])]
+CLOTHING = find_data("clothing")  # looked for before a test has its own runs folder
+DATASETS = ["market", *(["clothing"] if CLOTHING else [])]
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,7 @@ def shared_runs(tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.timeout(0)  # the harness has its own limit
 def test_notebook(path, dataset, shared_runs, notebook_rows, request):
-    data = data_folders()[0] if dataset != "market" else None
+    data = CLOTHING.parents[1] if dataset == "clothing" else None
     limit = SECONDS.get(path.stem, SECONDS_OTHERS)
     runs = shared_runs[dataset]
     done = validate(path, dataset=dataset, runs=runs, data=data, timeout=2 * limit)
