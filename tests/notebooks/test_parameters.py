@@ -149,5 +149,6 @@ def test_a_misnamed_column(path, own_file, tmp_path):
     check_refused(outcome, "Reviw Text", 'Did you mean "Review Text"?')
 
 
-def test_some_notebooks_take_an_own_table():
-    assert {path.stem[:2] for path in OWN_TABLE} >= {"02", "03", "04"}
+def test_the_notebooks_about_reviews_take_an_own_table():
+    standing = {path.stem[:2] for path in NOTEBOOKS}
+    assert {path.stem[:2] for path in OWN_TABLE} >= {"02", "03", "04"} & standing
