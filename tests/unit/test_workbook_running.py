@@ -60,7 +60,9 @@ def test_all_run_in_order_and_a_failure_ends_none(finished):
     assert lines[4].startswith("executed copies: ")
     assert lines[5] == "failed: 01_fails"
     assert done.returncode == 1
-    assert done.stderr == ""
+    # a kernel that is shut down while busy says so itself; everything else would be ours
+    ours = [line for line in done.stderr.splitlines() if "KeyboardInterrupt caught" not in line]
+    assert ours == []
 
 
 def test_executed_notebooks_are_saved_with_parameters_and_errors(finished):
