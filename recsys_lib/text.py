@@ -195,12 +195,15 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """One batch: `input_ids` and `attention_mask`, (rows, T) int64; with `token_type_ids` of pairs.
 
-    T is the longest text of the batch, rounded up to `multiple_of`, or `pad_to` tokens.
+    T is the longest text of the batch, rounded up to `multiple_of` but not above
+    `encoded.max_length`, or `pad_to` tokens.
     Raises InputError if a text is longer than `pad_to`.
     """
     rows = np.asarray(rows, dtype=np.int64)
     lengths = encoded.lengths[rows]
-    width = int(-(-lengths.max() // multiple_of) * multiple_of) if pad_to is None else pad_to
+    width = pad_to
+    if width is None:
+        width = min(int(-(-lengths.max() // multiple_of) * multiple_of), encoded.max_length)
     if lengths.max() > width:
         raise InputError(f"pad_to={pad_to}: a text of the batch has {lengths.max()} tokens")
     mask = np.arange(width) < lengths[:, None]

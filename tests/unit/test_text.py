@@ -69,6 +69,10 @@ def test_take_keeps_order_and_repeats(tokenizer):
 def test_padding_options(tokenizer):
     encoded = encode(tokenizer, TEXTS, max_length=24)
     assert collate(encoded, [0], multiple_of=16)["input_ids"].shape == (1, 16)
+    assert collate(encoded, [2], multiple_of=16)["input_ids"].shape == (
+        1,
+        24,
+    )  # not beyond the limit
     assert collate(encoded, [0, 2], pad_to=32)["input_ids"].shape == (2, 32)
     with pytest.raises(InputError, match="24 tokens"):
         collate(encoded, [0, 2], pad_to=16)
