@@ -1,6 +1,7 @@
 """The library keeps its layers, its dependency lists agree, and nothing unsafe is in it."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -262,8 +263,14 @@ def test_runs_are_ignored_by_git():
     assert {"runs/", ".venv/"} <= set(ignored)
 
 
+def _make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """As from a shell: the suite itself may run under `make`, whose settings are inherited."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *arguments], cwd=cwd, env=env, capture_output=True, text=True)
+
+
 def test_make_help_lists_every_target():
-    done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True)
+    done = _make("help", cwd=PROJECT)
     assert done.returncode == 0, done.stderr
     listed = {line.split()[1] for line in done.stdout.splitlines()}
     assert listed == {"help", "run", "test", "lab", "data", "bench", "lint", "clean"}
@@ -276,9 +283,7 @@ def test_make_refuses_an_old_or_missing_python_in_one_line(tmp_path):
     old.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")  # as 3.10 answers the question
     old.chmod(0o755)
     for python in (str(old), "no-such-python"):
-        done = subprocess.run(
-            ["make", "-s", "run", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True
-        )
+        done = _make("-s", "run", f"PYTHON={python}", cwd=tmp_path)
         assert done.returncode != 0
         line, *rest = done.stderr.splitlines()
         assert line == (
