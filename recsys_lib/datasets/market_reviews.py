@@ -26,10 +26,11 @@ GIVES_WAY, ORDINARY, MAIN, DECISIVE, NOTHING = 1, 2, 5, 9, 0
 
 # How a review comes to its verdict, and how an opinion is put into words (shares in percent).
 # Clear reviews say what they mean; in the others the order of the words decides.
-_PLANS = {"clear": 80, "mixed": 3, "contrast": 9, "weighing": 3, "verdict": 5}
-_CLEAR = {"event": 26, "plain": 30, "turned": 24, "confirmed": 6, "disappointed": 8, "held": 6}
+_PLANS = {"clear": 90, "mixed": 2, "contrast": 4, "weighing": 1, "verdict": 3}
+_CLEAR = {"event": 20, "plain": 28, "turned": 30, "confirmed": 7, "disappointed": 8, "held": 7}
 _KNOTTY = {"event": 14, "plain": 30, "turned": 30, "confirmed": 12, "disappointed": 8, "held": 6}
 _LENGTHS = (((10, 20), 12), ((20, 40), 30), ((40, 70), 32), ((70, 95), 18), ((95, 116), 8))
+_CLAUSE_SHARE = 0.7  # opinions in one short clause; the others span a whole sentence or two
 _GENERAL_SHARE = 0.35  # opinions in words that suit any aspect
 _ELSEWHERE_SHARE = 0.35  # reviews that also praise or blame some other product
 
@@ -366,7 +367,7 @@ class _Writer:
         side = "good" if word_polarity > 0 else "bad"
         name = {"disappointed": f"turned_{side}", "held": f"confirmed_{side}"}.get(form, form)
         aspect = table("aspects")[opinion.aspect]
-        kind = self.draw.pick(kinds)
+        kind = "clause" if self.draw.chance(_CLAUSE_SHARE) else kinds[0]
         template = self.draw.pick(_frames(name, kind, aspect.get("seen", True)))
         pieces = self._fill(template, opinion, aspect, aspect[side])
         if kind == "clause" and "sentence" in kinds:

@@ -17,7 +17,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from recsys_lib.datasets import make_market, market_queries, product_picture
+from recsys_lib import classification, metrics
+from recsys_lib.datasets import load_reviews, make_market, market_queries, product_picture
 from recsys_lib.datasets.market_catalog import Products, affinity
 from recsys_lib.datasets.market_clicks import ranking_weights
 from recsys_lib.datasets.market_grammar import parse, render, tidy
@@ -26,6 +27,8 @@ from recsys_lib.datasets.market_queries import EXAMPLE, Intent, understand
 from recsys_lib.datasets.market_random import Draw
 from recsys_lib.datasets.market_tables import catalog, product_types, table
 from recsys_lib.datasets.market_typos import slip
+from recsys_lib.models import load_classifier
+from recsys_lib.training import TrainConfig, fit, predict
 from recsys_lib.workbook import InputError
 
 SMALL = {
@@ -36,7 +39,7 @@ SMALL = {
     "n_impressions": 500,
 }
 # A change of these means that every number of the workbook that was measured on the market moves.
-FINGERPRINT = "0b33338be642fb0fd7e08628c56b2872cdc5b1b403183b1b96decc91ade4d314"
+FINGERPRINT = "26618ec497113fbf53f69830ab51c8ce5386e88b96c1baae4ecfbe2d79fa7541"
 PICTURES = "8b20cbeae3ad345a2efe6ec8c3c5f8ea1728501585df56d564249d7b28536c71"
 SURE = 1e-6  # one false alarm in a million where a seed is changed
 
@@ -481,11 +484,28 @@ def tfidf_auc(seed: int) -> tuple[float, float]:
     return roc_auc_score(label[test], score), hard
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_bags_of_words_do_well_and_leave_room(seed):
-    auc, hard = tfidf_auc(seed)
-    assert 0.85 <= auc <= 0.95
-    assert hard < 0.7  # where the order of words decides, they know little
+def test_bags_of_words_do_well_and_leave_room():
+    scores = np.array([tfidf_auc(seed) for seed in range(5)])
+    assert ((scores[:, 0] >= 0.85) & (scores[:, 0] <= 0.95)).all(), scores
+    # where the order of words decides, they know little (50 to 80 reviews per seed)
+    assert scores[:, 1].mean() < 0.7, scores
+
+
+@pytest.mark.timeout(600)
+def test_a_fine_tuned_encoder_beats_bags_of_words_clearly():
+    """On the same reviews; about two minutes, since a small model needs 400 steps to get going."""
+    task = classification.prepare(load_reviews("market"), seed=0, n_train=2_400, n_valid=100)
+    model = load_classifier(seed=0)
+    config = TrainConfig(epochs=3, lr=1e-4, batch_size=16, seed=0)
+    fit(model, task.train.encoded, task.train.labels, config=config, progress=False)
+    gain = metrics.paired_bootstrap(
+        task.test.labels,
+        predict(model, task.test.encoded),
+        classification.tfidf_logistic(task).test,
+        "auc",
+        groups=task.test.groups,
+    )
+    assert gain.low > 0, str(gain)
 
 
 # --- planted faults
