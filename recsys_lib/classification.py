@@ -158,7 +158,7 @@ def fine_tuned(
     task: Task,
     config: TrainConfig,
     *,
-    dropout: float | None = None,
+    dropout: float | None = 0.0,
     n_train: int | None = None,
     keep_weights: bool = True,
     resumable: bool = False,
@@ -167,7 +167,10 @@ def fine_tuned(
     """The classifier fine-tuned on `task` (on `n_train` of its rows, as `tfidf_logistic` draws
     them), trained once and then kept.
 
-    config.seed also draws the new head. resumable: keep checkpoints at each validation, so that a
+    config.seed also draws the new head. dropout: 0 by default, since a small encoder that sees a few
+    thousand texts two or three times does not overfit, and the noise can hold it at chance for
+    hundreds of steps (market, 2,400 reviews, 3 epochs: test AUC 0.95 without, 0.77 with 0.1); None
+    keeps the checkpoint's. resumable: keep checkpoints at each validation, so that a
     run that was killed goes on from there.
     """
     key = {
