@@ -167,11 +167,11 @@ def fine_tuned(
     """The classifier fine-tuned on `task` (on `n_train` of its rows, as `tfidf_logistic` draws
     them), trained once and then kept.
 
-    config.seed also draws the new head. dropout: 0 by default, since a small encoder that sees a few
-    thousand texts two or three times does not overfit, and the noise can hold it at chance for
+    config.seed also draws the new head. dropout: 0 by default, since a small encoder that reads a
+    few thousand texts two or three times does not overfit, and the noise can hold it at chance for
     hundreds of steps (market, 2,400 reviews, 3 epochs: test AUC 0.95 without, 0.77 with 0.1); None
-    keeps the checkpoint's. resumable: keep checkpoints at each validation, so that a
-    run that was killed goes on from there.
+    keeps the checkpoint's. resumable: keep checkpoints at each validation, so that a run that was
+    killed goes on from there.
     """
     key = {
         "data": task.fingerprint,
