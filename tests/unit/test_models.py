@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import BertForSequenceClassification
 
 from recsys_lib import models
 from recsys_lib.text import collate, encode
@@ -52,6 +53,28 @@ def test_any_family_becomes_a_classifier_whose_padding_changes_nothing(
         alone = torch.cat([model(**collate(encoded, [i])).logits for i in range(4)])
     assert together.shape == (4, num_labels)
     assert (together - alone).abs().max() < 1e-5
+
+
+def test_the_built_in_head_reads_the_mean_that_the_encoder_was_trained_to_give(tmp_path):
+    tokenizer, model = models.load_tokenizer(), models.load_classifier(seed=3)
+    encoded = encode(tokenizer, TEXTS, max_length=60)
+    mean = models.embed(models.load_encoder(), encoded, precision="fp32")
+    scaled = torch.from_numpy(mean) * mean.shape[1] ** 0.5  # unit length to mean square 1
+    batch = collate(encoded, np.arange(len(TEXTS)), pad_to=64)
+    with torch.inference_mode():
+        logits = model(**batch).logits
+        assert (logits - model.classifier(scaled)).abs().max() < 1e-5
+        alone = encoded.take([0])
+        whole = model(input_ids=collate(alone, [0])["input_ids"]).logits  # no mask: every token
+        assert (whole - logits[:1]).abs().max() < 1e-5
+        again = models.load_classifier(models.save_model(model, tmp_path / "model", tokenizer))
+        assert torch.equal(again(**batch).logits, logits)
+    model(**batch).logits.sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_a_bert_that_was_not_trained_as_a_sentence_encoder_keeps_its_family_head(checkpoints):
+    assert type(models.load_classifier(checkpoints["bert"])) is BertForSequenceClassification
 
 
 def test_the_head_follows_from_the_seed_and_leaves_the_generator_alone(checkpoints):
