@@ -38,7 +38,11 @@ BUILT_IN = ("market", "fashion", "banking77", "wands", "esci")
 
 
 def load_relevance(
-    dataset: str | Path, *, judgements: str | Path | None = None, seed: int = 0
+    dataset: str | Path,
+    *,
+    judgements: str | Path | None = None,
+    seed: int = 0,
+    limit: int | None = None,
 ) -> Relevance:
     """The search task of a built-in set, or of your own catalog and judgements.
 
@@ -46,6 +50,7 @@ def load_relevance(
         dataset: one of `BUILT_IN`, or the path of a catalog (see `table_relevance`).
         judgements: the path of the judgements that belong to an own catalog.
         seed: of everything random: the market, made queries, the parts.
+        limit: at most so many queries, chosen at random.
 
     Raises:
         InputError: everything that a user can mend, in one line that says what and where.
@@ -62,7 +67,7 @@ def load_relevance(
             raise InputError(
                 f'judgements = "{judgements}" belongs to an own catalog; "{dataset}" has its own.'
             )
-        return makers[dataset](seed)
+        return makers[dataset](seed, limit=limit)
     if isinstance(dataset, str) and not is_table_path(dataset):
         allowed = ", ".join(f'"{known}"' for known in BUILT_IN)
         raise InputError(
@@ -74,11 +79,15 @@ def load_relevance(
             f'dataset = "{dataset}" is a catalog of your own; give judgements too: the path of a '
             "table with the columns query, id and grade."
         )
-    return table_relevance(dataset, judgements, seed=seed)
+    return table_relevance(dataset, judgements, seed=seed, limit=limit)
 
 
 def market_relevance(
-    seed: int = 0, *, market: Market | None = None, pooled: bool = False
+    seed: int = 0,
+    *,
+    market: Market | None = None,
+    pooled: bool = False,
+    limit: int | None = None,
 ) -> Relevance:
     """The market's queries and products, graded 0–3.
 
@@ -91,6 +100,7 @@ def market_relevance(
         market: the market; by default ``make_market(seed)``.
         pooled: judgements as judges would give them, some products of each query, and for the
             others nobody knows; by default the truth about every pair.
+        limit: at most so many queries, chosen at random.
     """
     market = make_market(seed) if market is None else market
     products = market.products.rename(columns={"title": "name"})
@@ -110,7 +120,7 @@ def market_relevance(
             }
         )
     return build_relevance(
-        "market", products, queries, judgements, complete=not pooled, seed=seed
+        "market", products, queries, judgements, complete=not pooled, seed=seed, limit=limit
     )
 
 

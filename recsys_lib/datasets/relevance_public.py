@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pyarrow.dataset as arrow
 
 from recsys_lib.datasets.registry import find_dataset, get_dataset, verify_dataset
+from recsys_lib.datasets.relevance_checks import word_file
 from recsys_lib.datasets.relevance_tables import (
     Relevance,
     build_relevance,
     choose_queries,
-    word_file,
 )
 from recsys_lib.datasets.tables import get_column, read_table
 from recsys_lib.workbook import InputError, nearest
@@ -31,7 +32,9 @@ ESCI_EXAMPLES = "shopping_queries_dataset_examples.parquet"
 ESCI_PRODUCTS = "shopping_queries_dataset_products.parquet"
 
 
-def banking77_relevance(seed: int = 0, *, folder: Path | None = None) -> Relevance:
+def banking77_relevance(
+    seed: int = 0, *, folder: Path | None = None, limit: int | None = None
+) -> Relevance:
     """`banking77` as a search task: a message is the query, the 77 services are the catalog.
 
     `products`: product_id is the label, name and text describe the service in the words of
@@ -40,8 +43,9 @@ def banking77_relevance(seed: int = 0, *, folder: Path | None = None) -> Relevan
     (see `leaks`). `judgements`: grade 1 for the one right service; the set is complete.
 
     Args:
-        seed: of the cut.
+        seed: of the cut, and of the choice by `limit`.
         folder: where train.csv and test.csv are; by default where `find_dataset` finds them.
+        limit: at most so many messages, chosen at random.
 
     Raises:
         InputError: the files are not here, lack a column, or name an unknown service.
@@ -67,7 +71,14 @@ def banking77_relevance(seed: int = 0, *, folder: Path | None = None) -> Relevan
     queries.insert(0, "query_id", np.arange(len(queries), dtype=np.int64))
     judgements = queries[["query_id"]].assign(product_id=queries["service"], grade=1)
     return build_relevance(
-        "banking77", products, queries, judgements, complete=True, seed=seed, notes=notes
+        "banking77",
+        products,
+        queries,
+        judgements,
+        complete=True,
+        seed=seed,
+        limit=limit,
+        notes=notes,
     )
 
 
@@ -217,10 +228,10 @@ def _esci_queries(examples: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return queries[~both].reset_index(drop=True)
 
 
-def _read_locale(
-    path: Path, columns: list[str], locale: str, **isin: list[object]
-) -> pd.DataFrame:
+def _read_locale(path: Path, columns: list[str], locale: str, **isin: list[object]) -> pd.DataFrame:
     """Some columns of the rows of one locale, without reading the others into memory."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; check the path.")
     try:
         table = arrow.dataset(path, format="parquet")
         names = table.schema.names
@@ -232,7 +243,7 @@ def _read_locale(
         return table.to_table(columns=columns, filter=chosen).to_pandas()
     except InputError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         said = str(error).split("\n")[0].rstrip(".")[:120]
         raise InputError(f"{path.name} is not a Parquet file, or is cut short ({said}).") from error
 
@@ -290,7 +301,7 @@ def _refuse_unknown(values: pd.Series, known: object, column: str, table: str) -
         listed = ", ".join(f'"{label}"' for label in list(known)[:5])
         more = ", …" if len(list(known)) > 5 else ""
         raise InputError(
-            f'row {int(np.flatnonzero(wrong)[0])} of {table} has the {column} '
+            f"row {int(np.flatnonzero(wrong)[0])} of {table} has the {column} "
             f'"{values[wrong].iloc[0]}"; known are {listed}{more}'
             f"{nearest(values[wrong].iloc[0], known) or '.'}"
         )

@@ -5,25 +5,23 @@ says so, parts the queries, removes what the parts give away to one another, and
 """
 
 import hashlib
-import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from recsys_lib.datasets.leaks import drop_leaks, find_leaks
+from recsys_lib.datasets.relevance_checks import (
+    clean_judgements,
+    clean_products,
+    clean_queries,
+    count,
+)
 from recsys_lib.datasets.splits import PARTS, Split, split_by_group
-from recsys_lib.datasets.tables import INVISIBLE, as_text, get_column, is_missing
-from recsys_lib.workbook import InputError, project_folder
+from recsys_lib.workbook import InputError
 
-MAX_GRADE = 10  # gains grow as 2^grade: more makes a mean over queries that of one query
 NOT_JUDGED = -1
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +119,9 @@ def build_relevance(
         InputError: nothing to work with, ids that name two things, or grades that are none.
     """
     notes = list(notes)
-    products = _clean_products(products, name, notes)
-    queries = _clean_queries(queries, name, notes)
-    judgements = _clean_judgements(judgements, products, queries, name, notes)
+    products = clean_products(products, name, notes)
+    queries = clean_queries(queries, name, notes)
+    judgements = clean_judgements(judgements, products, queries, name, notes)
     queries = _judged_only(queries, judgements, name, notes)
     if limit is not None:
         queries = choose_queries(queries, limit, seed, notes)
@@ -131,19 +129,6 @@ def build_relevance(
     judgements = _in_order(judgements, products, queries)
     fingerprint = _fingerprint(products, queries, judgements, complete)
     return Relevance(name, products, queries, judgements, complete, fingerprint, tuple(notes))
-
-
-@cache
-def word_file(name: str) -> dict[str, Any]:
-    """The contents of data/relevance/<name>.toml. Treat it as read-only."""
-    path = project_folder() / "data" / "relevance" / f"{name}.toml"
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; take it from the repository.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} cannot be read: {error}.") from None
 
 
 def choose_queries(queries: pd.DataFrame, limit: int, seed: int, notes: list[str]) -> pd.DataFrame:
@@ -161,157 +146,19 @@ def choose_queries(queries: pd.DataFrame, limit: int, seed: int, notes: list[str
     return queries.iloc[kept].reset_index(drop=True)
 
 
-def _clean_products(products: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
-    frame = _with_ids(products, "product_id", "product", name, notes)
-    given = [column for column in ("name", "text") if column in frame]
-    texts = {column: _clean_texts(frame[column], "product", notes) for column in given}
-    first, last = texts[given[0]], texts[given[-1]]
-    frame["name"], frame["text"] = first.where(first != "", last), last.where(last != "", first)
-    blank = frame["name"] == ""
-    if blank.any():
-        notes.append(f"{_count(blank.sum(), 'product')} without a text left out")
-    frame = _once(frame[~blank], "product_id", "text", "product", name, notes)
-    if frame.empty:
-        raise InputError(f"the catalog of {name} holds no product with an id and a text.")
-    return frame
-
-
-def _clean_queries(queries: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
-    frame = _with_ids(queries, "query_id", "query", name, notes)
-    frame["text"] = _clean_texts(frame["text"], "query", notes)
-    blank = frame["text"] == ""
-    if blank.any():
-        notes.append(f"{_count(blank.sum(), 'query')} without a text left out")
-    frame = _once(frame[~blank], "query_id", "text", "query", name, notes)
-    if frame.empty:
-        raise InputError(f"{name} holds no query with a text.")
-    if "group" not in frame:
-        frame["group"] = frame["text"].map(lambda text: " ".join(text.casefold().split()))
-    return frame
-
-
-def _with_ids(
-    frame: pd.DataFrame, column: str, what: str, name: str, notes: list[str]
-) -> pd.DataFrame:
-    """A copy of `frame` whose ids are whole numbers, or texts without space around them."""
-    ids = get_column(frame, column, name, "id")
-    if pd.api.types.is_integer_dtype(ids) and not ids.isna().any():
-        return frame.assign(**{column: ids.astype(np.int64)})
-    ids = as_text(ids).str.strip(INVISIBLE)
-    missing = ids.isna() | (ids == "")
-    if missing.any():
-        notes.append(f"{_count(missing.sum(), what)} without an id left out")
-    return frame.assign(**{column: ids})[~missing]
-
-
-def _clean_texts(texts: pd.Series, what: str, notes: list[str]) -> pd.Series:
-    """Texts without control characters or space around them; "" where there is none."""
-    texts = as_text(texts)
-    texts = texts.where(~is_missing(texts), "").astype(str)
-    odd = texts.str.contains(_CONTROL)
-    if odd.any():
-        texts = texts.str.replace(_CONTROL, " ", regex=True)
-        notes.append(
-            f"{_count(odd.sum(), what)} with control characters in the text; a space stands for "
-            "each now"
-        )
-    return texts.str.strip(INVISIBLE)
-
-
-def _once(
-    frame: pd.DataFrame, column: str, text: str, what: str, name: str, notes: list[str]
-) -> pd.DataFrame:
-    """Each id once; rows that repeat an id must say the same."""
-    again = frame.duplicated(column)
-    if again.any():
-        first = frame.drop_duplicates(column).set_index(column)[text]
-        other = frame[again & (frame[text] != frame[column].map(first))]
-        if len(other):
-            raise InputError(
-                f"the {what} id {other[column].iloc[0]!r} of {name} stands there with two texts; "
-                f"an id must name one {what}."
-            )
-        notes.append(f"{_count(again.sum(), what)} listed again under the same id left out")
-    return frame[~again].reset_index(drop=True)
-
-
-def _clean_judgements(
-    judgements: pd.DataFrame,
-    products: pd.DataFrame,
-    queries: pd.DataFrame,
-    name: str,
-    notes: list[str],
-) -> pd.DataFrame:
-    judgements = judgements.reset_index(drop=True)
-    frame = pd.DataFrame({"grade": _checked_grades(judgements["grade"], name)})
-    for column, known in (("query_id", queries), ("product_id", products)):
-        ids = judgements[column]
-        if known[column].dtype != ids.dtype:  # 7, 7.0 and "7" name the same thing
-            ids = as_text(ids).str.strip(INVISIBLE)
-            back = pd.Series(known[column].to_numpy(), index=as_text(known[column]))
-            ids = ids.map(back[~back.index.duplicated()])
-        frame[column] = ids
-    frame = frame[["query_id", "product_id", "grade"]]
-    n = len(frame)
-    for column, known, what in (
-        ("product_id", products, "a product that the catalog lacks"),
-        ("query_id", queries, "a query that is not listed"),
-    ):
-        lost = ~frame[column].isin(known[column])
-        if lost.any():
-            example = judgements.loc[lost.idxmax(), column]
-            if lost.all():
-                raise InputError(
-                    f"every judgement of {name} is on {what} (the first on {example!r}); do the "
-                    "files belong together?"
-                )
-            notes.append(
-                f"{_count(lost.sum(), 'judgement')} of {n:,} on {what} left out (first: {example})"
-            )
-            frame = frame[~lost]
-    best = frame.groupby(["query_id", "product_id"])["grade"].agg(["max", "min", "size"])
-    again = int((best["size"] - 1).sum())
-    if again:
-        differ = int((best["max"] != best["min"]).sum())
-        said = f"; {_count(differ, 'pair')} with different grades, the highest counts"
-        notes.append(
-            f"{_count(again, 'judgement')} on a pair that was judged before left out"
-            f"{said if differ else ''}"
-        )
-    frame = best["max"].rename("grade").reset_index()
-    for column, known in (("query_id", queries), ("product_id", products)):
-        frame[column] = frame[column].astype(known[column].dtype)
-    return frame
-
-
-def _checked_grades(grades: pd.Series, name: str) -> np.ndarray:
-    """Whole numbers from 0 to `MAX_GRADE`, int8."""
-    if grades.empty:
-        raise InputError(f"{name} holds no judgements.")
-    numbers = pd.to_numeric(grades, errors="coerce")
-    wrong = ~(numbers.between(0, MAX_GRADE) & (numbers % 1 == 0)).to_numpy()
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise InputError(
-            f"the grade in row {row} of the judgements of {name} is {grades.iloc[row]!r}; grades "
-            f"are whole numbers from 0 (irrelevant) to {MAX_GRADE}."
-        )
-    return numbers.to_numpy(np.int8)
-
-
 def _judged_only(
     queries: pd.DataFrame, judgements: pd.DataFrame, name: str, notes: list[str]
 ) -> pd.DataFrame:
     judged = queries["query_id"].isin(judgements["query_id"])
     if not judged.all():
-        notes.append(f"{_count((~judged).sum(), 'query')} without a judgement left out")
+        notes.append(f"{count((~judged).sum(), 'query')} without a judgement left out")
     relevant = judgements.loc[judgements["grade"] > 0, "query_id"]
     if relevant.empty:
         raise InputError(f"every judgement of {name} is 0: no query has a relevant product.")
     barren = judged & ~queries["query_id"].isin(relevant)
     if barren.any():
         notes.append(
-            f"{_count(barren.sum(), 'query')} without any relevant product: kept, for what it has "
+            f"{count(barren.sum(), 'query')} without any relevant product: kept, for what it has "
             "no NDCG"
         )
     return queries[judged].reset_index(drop=True)
@@ -328,7 +175,7 @@ def _parted(
     if report:
         split = drop_leaks(split, report)
         notes.append(
-            f"{_count(len(report.rows_to_drop), 'query')} of train or valid left out: a later part "
+            f"{count(len(report.rows_to_drop), 'query')} of train or valid left out: a later part "
             "has the same, or nearly"
         )
     code = split.part_of(len(queries))
@@ -378,9 +225,3 @@ def _fingerprint(
                 digest.update(np.array([len(text) for text in encoded], dtype="<i8").tobytes())
                 digest.update(b"".join(encoded))
     return digest.hexdigest()
-
-
-def _count(n: int, what: str) -> str:
-    if n == 1:
-        return f"1 {what}"
-    return f"{n:,} {what[:-1]}ies" if what.endswith("y") else f"{n:,} {what}s"
