@@ -33,7 +33,7 @@ from recsys_lib.datasets.relevance_tables import Relevance, build_relevance
 from recsys_lib.workbook import InputError
 
 HELD_OUT = {"kind": 0.12, "color": 0.15, "brand": 0.25}  # shares of the keys kept for the test
-COMMON = 0.05  # a kind or color with more of the catalog than this is never held out
+COMMON = 0.2  # so many of the kinds, colors and brands, the most common ones, are never held out
 HELD_OUT_SHARE = 1 / 3  # of the test: queries that name something held out
 WORDINGS = 2  # of each wish in the training part
 MIN_PERFECT = 3  # a wish that fewer products grant is answered by chance
@@ -88,13 +88,14 @@ def fashion_relevance(
 
 
 def _hold_out(facts: Annotations, random: np.random.Generator) -> frozenset[Wish]:
-    """Kinds, colors and brands for the test only; common kinds and colors are never among them."""
+    """Kinds, colors and brands for the test only; the most common are never among them."""
     chosen: list[Wish] = []
     for field, share in HELD_OUT.items():
         keys = [wish for wish in facts.met if wish[0] == field]
-        rare = [wish for wish in keys if facts.met[wish].mean() <= COMMON]
-        n = min(len(rare), max(1, round(share * len(keys))))
-        chosen += [rare[at] for at in random.choice(len(rare), n, replace=False)] if n else []
+        keys.sort(key=lambda wish: -np.count_nonzero(facts.met[wish]))
+        rarer = keys[round(COMMON * len(keys)) :]
+        n = min(len(rarer), max(1, round(share * len(keys))))
+        chosen += [rarer[at] for at in random.choice(len(rarer), n, replace=False)]
     return frozenset(chosen)
 
 

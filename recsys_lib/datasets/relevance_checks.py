@@ -101,7 +101,7 @@ def _once(
         other = frame[again & (frame[text] != frame[column].map(first))]
         if len(other):
             raise InputError(
-                f"the {what} id {other[column].iloc[0]!r} of {name} stands there with two texts; "
+                f'the {what} id "{other[column].iloc[0]}" of {name} stands there with two texts; '
                 f"an id must name one {what}."
             )
         notes.append(f"{count(again.sum(), what)} listed again under the same id left out")
@@ -136,7 +136,7 @@ def clean_judgements(
             example = judgements.loc[lost.idxmax(), column]
             if lost.all():
                 raise InputError(
-                    f"every judgement of {name} is on {what} (the first on {example!r}); do the "
+                    f'every judgement of {name} is on {what} (the first on "{example}"); do the '
                     "files belong together?"
                 )
             notes.append(
@@ -167,7 +167,7 @@ def _checked_grades(grades: pd.Series, name: str) -> np.ndarray:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"the grade in row {row} of the judgements of {name} is {grades.iloc[row]!r}; grades "
+            f'the grade in row {row} of the judgements of {name} is "{grades.iloc[row]}"; grades '
             f"are whole numbers from 0 (irrelevant) to {MAX_GRADE}."
         )
     return numbers.to_numpy(np.int8)

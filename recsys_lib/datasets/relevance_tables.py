@@ -74,7 +74,7 @@ class Relevance:
         asked = known if query_ids is None else pd.Index(query_ids)
         missing = asked[~asked.isin(known)]
         if len(missing):
-            raise InputError(f"query_ids: {self.name} has no query {missing[0]!r}.")
+            raise InputError(f'query_ids: {self.name} has no query "{missing[0]}".')
         unjudged = 0 if self.complete else NOT_JUDGED
         matrix = np.full((len(asked), len(self.products)), unjudged, dtype=np.int8)
         judged = self.judgements[self.judgements["query_id"].isin(asked)]
