@@ -34,12 +34,13 @@ from recsys_lib.workbook import InputError
 
 HELD_OUT = {"kind": 0.12, "color": 0.15, "brand": 0.25}  # shares of the keys kept for the test
 COMMON = 0.2  # so many of the kinds, colors and brands, the most common ones, are never held out
-HELD_OUT_SHARE = 1 / 3  # of the test: queries that name something held out
+HELD_OUT_SHARE = 1 / 3  # of the test: queries with a kind, color or brand held out, a third each
 WORDINGS = 2  # of each wish in the training part
 MIN_PERFECT = 3  # a wish that fewer products grant is answered by chance
 USUAL = 0.25  # chance of the usual word beside its chance as one of all: half in all for three
 NO_TEST = 0.1  # a wish that so much of the catalog grants is no test of search
 _PATIENCE = 2000  # draws in a row without a new wish
+_TRIES = 20  # wordings of a wish, if it was put in the same words before
 
 
 def fashion_relevance(
@@ -50,7 +51,7 @@ def fashion_relevance(
     n_test: int = 400,
     limit: int | None = None,
 ) -> Relevance:
-    """The search task over `fashion`. The same seed gives the same queries.
+    """The search task over `fashion`. The test depends on the seed and `n_test` only.
 
     `products`: name as the shop wrote it, text with all annotations behind it, and gender, type,
     color, season, use, category as annotated, kind and brand as in data/relevance/fashion.toml
@@ -76,10 +77,9 @@ def fashion_relevance(
             raise InputError(f"{name} = {number} must be at least 1.")
     products, notes = read_fashion()
     facts = annotate(products)
-    random = np.random.default_rng(seed)
-    held_out = _hold_out(facts, random)
-    parts = _parted_wishes(facts, held_out, random, n_train, n_valid, n_test)
-    queries = _write_queries(facts, parts, held_out, random)
+    held_out = _hold_out(facts, np.random.default_rng(seed))
+    sizes = {"test": n_test, "valid": n_valid, "train": n_train}
+    queries = _write_queries(facts, _parted_wishes(facts, held_out, sizes, seed), held_out, seed)
     judgements = _judge(facts, products, queries)
     queries = queries.drop(columns="asked")
     return build_relevance(
@@ -100,57 +100,52 @@ def _hold_out(facts: Annotations, random: np.random.Generator) -> frozenset[Wish
 
 
 def _parted_wishes(
-    facts: Annotations,
-    held_out: frozenset[Wish],
-    random: np.random.Generator,
-    n_train: int,
-    n_valid: int,
-    n_test: int,
+    facts: Annotations, held_out: frozenset[Wish], sizes: dict[str, int], seed: int
 ) -> dict[str, list[Wishes]]:
-    """Wishes for each part, in the order in which they were drawn; see the module's docstring."""
-    n_held = round(n_test * HELD_OUT_SHARE)
-    parts: dict[str, dict[Wishes, None]] = {"test": {}, "valid": {}, "train": {}}  # ordered sets
-    room = {"held out": n_held, "test": n_test - n_held, "valid": n_valid, "train": n_train}
-    touched: dict[str, set[Wishes]] = {part: set() for part in parts}  # every wish within a wish
+    """Wishes for each part; see the module's docstring. What the test asks is drawn first and
+    depends on no other part, then what may be asked in validation, and last in training."""
     stock = {kind: np.flatnonzero(facts.met["kind", kind]) for kind in facts.offers}
-    failures = 0
-    while sum(room.values()):
-        if failures == _PATIENCE:
-            short = ", ".join(f"{n} of {part}" for part, n in room.items() if n)
-            raise InputError(
-                f"the catalog has no room for so many different wishes ({short} are missing); ask "
-                "for fewer queries."
-            )
-        wishes = _draw(facts, stock, random)
-        where = "held out" if not held_out.isdisjoint(wishes) else _next_part(room)
-        if not wishes or not room.get(where):
-            failures += 1
-            continue
-        part = "test" if where == "held out" else where
-        within = set(_within(wishes))
-        others = [other for other in parts if other != part]
-        beside = any(wishes in touched[o] or not parts[o].keys().isdisjoint(within) for o in others)
-        if beside or wishes in parts[part]:
-            failures += 1
-            continue
+    parts: dict[str, list[Wishes]] = {}
+    asked: set[Wishes] = set()  # in the parts before
+    touched: set[Wishes] = set()  # every wish within one of these
+    for number, (part, size) in enumerate(sizes.items()):
+        random = np.random.default_rng([seed, number])
+        each = round(size * HELD_OUT_SHARE / len(HELD_OUT)) if part == "test" else 0
+        room = dict.fromkeys(HELD_OUT, each)
+        room["combination"] = size - sum(room.values())
+        drawn: dict[Wishes, None] = {}  # an ordered set
         failures = 0
-        parts[part][wishes] = None
-        touched[part] |= within
-        room[where] -= 1
-    return {part: list(drawn) for part, drawn in parts.items()}
+        while sum(room.values()):
+            if failures == _PATIENCE:
+                raise InputError(
+                    f"the catalog has no room for {size:,} different wishes in the {part} part "
+                    f"({sum(room.values()):,} are missing); ask for fewer."
+                )
+            wishes = _draw(facts, stock, random)
+            unseen = _unseen(wishes, held_out)
+            beside = wishes in touched or not asked.isdisjoint(_within(wishes))
+            if not wishes or not room[unseen] or beside or wishes in drawn:
+                failures += 1
+                continue
+            failures = 0
+            drawn[wishes] = None
+            room[unseen] -= 1
+        parts[part] = list(drawn)
+        asked |= drawn.keys()
+        touched |= {within for wishes in drawn for within in _within(wishes)}
+    return parts
 
 
-def _next_part(room: dict[str, int]) -> str:
-    """The test is filled first, then validation: what they hold decides what may be trained on."""
-    return next((part for part in ("test", "valid", "train") if room[part]), "")
+def _unseen(wishes: Wishes, held_out: frozenset[Wish]) -> str:
+    """The first field that names something held out, or "combination"."""
+    return next((field for field, key in wishes if (field, key) in held_out), "combination")
 
 
 def _within(wishes: Wishes) -> Iterator[Wishes]:
     """The wishes themselves and everything with the same kind and some of the other wishes."""
-    kind, *others = wishes
-    for size in range(len(others) + 1):
-        for some in combinations(others, size):
-            yield (kind, *some)
+    for size in range(len(wishes)):
+        for some in combinations(wishes[1:], size):
+            yield (wishes[0], *some)
 
 
 def _draw(facts: Annotations, stock: dict[str, np.ndarray], random: np.random.Generator) -> Wishes:
@@ -181,20 +176,19 @@ def _shares(weights: Sequence[float]) -> np.ndarray:
 
 
 def _write_queries(
-    facts: Annotations,
-    parts: dict[str, list[Wishes]],
-    held_out: frozenset[Wish],
-    random: np.random.Generator,
+    facts: Annotations, parts: dict[str, list[Wishes]], held_out: frozenset[Wish], seed: int
 ) -> pd.DataFrame:
     """A line per query; `asked` holds its wishes."""
     rows, seen = [], set()
-    for part, all_wishes in parts.items():
+    for number, (part, all_wishes) in enumerate(parts.items()):
+        random = np.random.default_rng([seed, len(parts) + number])
         for wishes in all_wishes:
             named = dict(wishes)
-            unseen = next((f for f in HELD_OUT if (f, named.get(f)) in held_out), "combination")
+            unseen = _unseen(wishes, held_out)
             for _ in range(WORDINGS if part == "train" else 1):
-                text = _wording(wishes, random)
-                if text in seen:  # another wish, or this one, was put in the same words
+                tries = (_wording(wishes, random) for _ in range(_TRIES))
+                text = next((text for text in tries if text not in seen), None)
+                if text is None:  # there are no more words for it
                     continue
                 seen.add(text)
                 row = {"text": text, "part": part, "group": _key(wishes)}

@@ -120,7 +120,8 @@ def clean_judgements(
     frame = pd.DataFrame({"grade": _checked_grades(judgements["grade"], name)})
     for column, known in (("query_id", queries), ("product_id", products)):
         ids = judgements[column]
-        if known[column].dtype != ids.dtype:  # 7, 7.0 and "7" name the same thing
+        if known[column].dtype != np.int64 or ids.dtype != np.int64:
+            # 7, 7.0 and " 7" name the same thing
             ids = as_text(ids).str.strip(INVISIBLE)
             back = pd.Series(known[column].to_numpy(), index=as_text(known[column]))
             ids = ids.map(back[~back.index.duplicated()])

@@ -23,8 +23,8 @@ from recsys_lib.workbook import InputError, nearest
 
 WANDS_GRADES = {"Exact": 2, "Partial": 1, "Irrelevant": 0}
 ESCI_GRADES = {"E": 3, "S": 2, "C": 1, "I": 0}
-# What the authors of ESCI give a grade in NDCG, for metrics with gain="linear" (Reddy et al. 2022,
-# arXiv 2206.06588, section 4.1); the exponential gain of the grades values substitutes higher.
+# What the authors of ESCI give a grade in NDCG, for metrics that take gains (Reddy et al. 2022,
+# arXiv 2206.06588); the exponential gain of the grades values substitutes higher.
 ESCI_GAINS = {3: 1.0, 2: 0.1, 1: 0.01, 0: 0.0}
 ESCI_LOCALES = ("us", "es", "jp")
 ESCI_VERSIONS = ("small", "large")

@@ -135,7 +135,11 @@ def test_what_is_held_out_occurs_in_the_test_only(task):
         assert len(unseen) > 0
         assert not set(unseen[field]) & set(other[field])
     combination = test[test["unseen"] == "combination"]
-    assert len(combination) == len(test) - round(len(test) / 3)
+    each = round(len(test) / 9)
+    assert test["unseen"].value_counts().to_dict() == {
+        **dict.fromkeys(HELD_OUT, each),
+        "combination": len(test) - 3 * each,
+    }
     for field in HELD_OUT:
         assert not set(combination[field]) & set(test.loc[test["unseen"] == field, field]) - {""}
     assert (task.part("train")["unseen"] == "").all()
@@ -216,6 +220,17 @@ def test_the_same_seed_gives_the_same_queries(shop, monkeypatch):
     pd.testing.assert_frame_equal(again.queries, shop[1].queries)
 
 
+def test_the_test_does_not_depend_on_how_much_is_trained_on(shop, monkeypatch):
+    monkeypatch.setenv("RECSYS_DATA", str(shop[0]))
+    less = fashion_relevance(3, **SIZES | {"n_train": 40, "n_valid": 5})
+    columns = ["text", "unseen", "unsaid", *FIELDS]
+    pd.testing.assert_frame_equal(less.part("test")[columns], shop[1].part("test")[columns])
+    assert (
+        less.grades(less.part("test")["query_id"])
+        == shop[1].grades(shop[1].part("test")["query_id"])
+    ).all()
+
+
 @pytest.mark.skipif(HERE is None, reason="fashion is not on this machine")
 def test_the_published_catalog_has_the_size_of_its_card():
     products, notes = read_fashion()
@@ -269,7 +284,7 @@ def test_the_catalogs_mistakes_are_handled_or_said(tmp_path, monkeypatch):
     put(tmp_path, frame.iloc[:0])
     assert "has a header but no rows" in said()
     put(tmp_path, frame.iloc[:60])
-    assert "no room for so many different wishes" in said()
+    assert "no room for 400 different wishes in the test part" in said()
     assert "n_test = 0 must be at least 1" in said(n_test=0)
     (tmp_path / "fashion/fashion.parquet").write_bytes(b"PAR1 cut short")
     assert "not a Parquet file, or is cut short" in said()

@@ -244,6 +244,12 @@ def test_ids_mean_the_same_as_numbers_and_as_texts():
         queries,
         judgements.assign(product_id=judgements["product_id"].map(number)),
     )
+    spaced = build(
+        products.assign(product_id=[f" {i}" for i in range(12)]),
+        queries,
+        judgements.assign(product_id=judgements["product_id"].map(lambda p: f"{p[1:]} ")),
+    )
+    assert spaced.fingerprint == numbered.fingerprint
     assert numbered.products["product_id"].tolist() == [str(i) for i in range(12)]
     assert (numbered.grades() == build(products, queries, judgements).grades()).all()
 
