@@ -44,14 +44,18 @@ def reciprocal_rank(lists: RankedLists, k: int | None) -> np.ndarray:
 
 def average_precision(lists: RankedLists, k: int | None) -> np.ndarray:
     relevant = _relevant(lists)
-    size, place = _tie_size(lists), _place_in_tie(lists)
-    own = np.bincount(lists.tie, relevant)[lists.tie]  # relevant documents of the tie
+    own = _sum_in_tie(lists, relevant)
+    at = np.flatnonzero(own)  # the ranks that can hold a relevant document
+    own, rank, tie, query = own[at], lists.rank[at], lists.tie[at], lists.query[at]
+    size, place = lists.tie_size[tie], rank - lists.tie_first[tie]
     total = np.concatenate([[0.0], np.cumsum(relevant)])
-    before_tie = total[np.arange(len(place)) - place] - total[lists.offsets()[:-1]][lists.query]
+    before_tie = total[at - place] - total[lists.offsets()[:-1]][query]
     # Of the documents ahead in the tie, expected relevant if the one at this rank is.
     ahead = place * (own - 1) / np.maximum(size - 1, 1)
-    value = own / size * (before_tie + 1 + ahead) / lists.rank
-    return _ratio(lists.sum_by_list(value * _within(lists, k)), lists.relevant)
+    value = own / size * (before_tie + 1 + ahead) / rank
+    if k is not None:
+        value *= rank <= k
+    return _ratio(np.bincount(query, value, lists.count), lists.relevant)
 
 
 def dcg(lists: RankedLists, k: int | None, gain: str) -> np.ndarray:
@@ -108,13 +112,10 @@ def _relevant_found(lists: RankedLists, k: int | None) -> np.ndarray:
     return lists.sum_by_list(lists.mean_in_tie(_relevant(lists)) * _within(lists, k))
 
 
-def _tie_size(lists: RankedLists) -> np.ndarray:
-    return lists.tie_size[lists.tie]
-
-
-def _place_in_tie(lists: RankedLists) -> np.ndarray:
-    """0 for the first rank of a tie: ``(N,)``."""
-    return lists.rank - lists.tie_first[lists.tie]
+def _sum_in_tie(lists: RankedLists, values: np.ndarray) -> np.ndarray:
+    if len(lists.tie_size) == len(values):
+        return values
+    return np.bincount(lists.tie, values)[lists.tie]
 
 
 def _gain(grade: np.ndarray, gain: str) -> np.ndarray:
@@ -157,8 +158,8 @@ def _survival_of_relevant(lists: RankedLists) -> np.ndarray:
     Of the ``left`` documents of the tie from this rank on, none taken before was relevant, so all
     relevant ones are among them.
     """
-    own = np.bincount(lists.tie, _relevant(lists))[lists.tie]
-    left = _tie_size(lists) - _place_in_tie(lists)
+    own = _sum_in_tie(lists, _relevant(lists))
+    left = lists.tie_size[lists.tie] - (lists.rank - lists.tie_first[lists.tie])
     return np.maximum(left - own, 0) / left
 
 

@@ -128,18 +128,17 @@ def evaluate_long(
     first = 0
     while first < count:
         longest = int(lengths[by_length[first]])
-        rows = by_length[first : first + max(1, CELLS_PER_BLOCK // max(longest, 1))]
+        size = max(1, CELLS_PER_BLOCK // longest) if longest else count  # the rest is empty
+        rows = by_length[first : first + size]
+        if not longest:
+            lists = rank_lists(*np.zeros((2, len(rows), 0)), None, None, depth, threshold)
+            values[:, rows] = [metric(lists) for metric in metrics]
+            break
         place = np.arange(longest)
         standing = place < lengths[rows][:, None]
-        cell = np.where(standing, starts[rows][:, None] + place, 0)
-        lists = rank_lists(
-            g[cell] if longest else np.zeros((len(rows), 0)),
-            s[cell] if longest else np.zeros((len(rows), 0)),
-            standing,
-            standing if ranked is None or not longest else standing & ranked[cell],
-            depth,
-            threshold,
-        )
+        cell = np.minimum(starts[rows][:, None] + place, len(g) - 1)
+        got = standing if ranked is None else standing & ranked.take(cell)
+        lists = rank_lists(g.take(cell), s.take(cell), standing, got, depth, threshold)
         values[:, rows] = [metric(lists) for metric in metrics]
         first += len(rows)
     return values
@@ -155,8 +154,8 @@ def rank_lists(
 ) -> RankedLists:
     """Sorts one block ``(Q, D)``; ``standing`` and ``ranked`` None for all."""
     count, width = g.shape
-    grades = g.astype(np.float64)
-    falling = -s.astype(np.float64)
+    grades = g.astype(np.float64, copy=standing is not None)
+    falling = np.negative(s, dtype=np.float64)
     if standing is not None:
         grades[~standing] = 0
     if ranked is not None:
@@ -164,10 +163,11 @@ def rank_lists(
     cut = width if depth is None else min(depth, width)
     if 4 * cut >= width:
         order = np.argsort(falling, axis=1)
-        kept = ~np.isnan(np.take_along_axis(falling, order, 1))
-        query, _ = np.nonzero(kept)
-        place = query * width + order[kept]
+        place = (order + width * np.arange(count)[:, None]).ravel()
         key = falling.ravel()[place]
+        if ranked is not None:
+            place, key = place[~np.isnan(key)], key[~np.isnan(key)]
+        query = place // max(width, 1)
     else:
         # Only what is not behind the document at the depth, whole ties: few, so sorted as rows.
         last = np.partition(falling, cut - 1, axis=1)[:, cut - 1 : cut]
@@ -203,6 +203,10 @@ def query_codes(queries: ArrayLike, rows: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"queries must have one value for each of {rows} rows; got shape {np.shape(queries)}"
         )
+    values = series.to_numpy() if series.dtype.kind in "iu" else None
+    if values is not None and rows and (values[1:] >= values[:-1]).all():
+        new = values[1:] != values[:-1]  # in order already: quicker than a table of hashes
+        return np.r_[0, np.cumsum(new)], values[np.r_[True, new]]
     codes, ids = pd.factorize(series)
     if (codes < 0).any():
         raise ValueError(f"queries has a missing value at position {int(np.argmin(codes))}")

@@ -62,7 +62,6 @@ def evaluate_run(
     check_threshold(relevant)
     listed, asked = _run_rows(run)
     known = _judgment_rows(judgments)
-    _check_names(listed, known, asked)
     query, ids = pd.factorize(
         pd.concat([known["query"], pd.Series(asked, dtype=object)], ignore_index=True)
     )
@@ -70,10 +69,22 @@ def evaluate_run(
     judged_query, judged_doc = query[: len(known)], doc[: len(known)]
     run_query = pd.Index(ids).get_indexer(listed["query"])
     width = int(doc.max(initial=0)) + 1
+    if asked and not (query[len(known) :] < len(pd.unique(judged_query))).any():
+        raise ValueError(
+            f"no query of the run has judgments: the run names {_example(asked[0])}, "
+            f"the judgments {_example(known['query'].iloc[0])}"
+        )
     judged_key = _unique(judged_query * width + judged_doc, known, "judgments")
     run_key = _unique(run_query * width + doc[len(known) :], listed, "run")
     at = judged_key.get_indexer(run_key)
     found = at >= 0
+    if len(listed) and not found.any():
+        ours, theirs = listed["doc"].iloc[0], known["doc"].iloc[0]
+        if isinstance(ours, str) != isinstance(theirs, str):
+            raise ValueError(
+                f"no document of the run has a judgment: the run names {_example(ours)}, "
+                f"the judgments {_example(theirs)}"
+            )
     grades = known["grade"].to_numpy()
     missed = np.ones(len(known), bool)
     missed[at[found]] = False
@@ -185,22 +196,6 @@ def _unique(key: np.ndarray, rows: pd.DataFrame, what: str) -> pd.Index:
         query, doc = (_example(rows[name].iloc[row]) for name in ("query", "doc"))
         raise ValueError(f"{what} has document {doc} of query {query} more than once")
     return index
-
-
-def _check_names(listed: pd.DataFrame, known: pd.DataFrame, asked: list) -> None:
-    """Refuses a run whose names cannot match those of the judgments."""
-    if asked and not pd.Index(asked, dtype=object).isin(known["query"]).any():
-        raise ValueError(
-            f"no query of the run has judgments: the run names {_example(asked[0])}, "
-            f"the judgments {_example(known['query'].iloc[0])}"
-        )
-    if len(listed) and not listed["doc"].isin(known["doc"]).any():
-        ours, theirs = listed["doc"].iloc[0], known["doc"].iloc[0]
-        if isinstance(ours, str) != isinstance(theirs, str):
-            raise ValueError(
-                f"no document of the run has a judgment: the run names {_example(ours)}, "
-                f"the judgments {_example(theirs)}"
-            )
 
 
 def _example(name: Hashable) -> str:

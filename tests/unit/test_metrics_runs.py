@@ -206,7 +206,12 @@ RUN, JUDGMENTS = {"1": ["a", "b"]}, {"1": {"a": 1}}
 @pytest.mark.parametrize(
     ("run", "judgments", "more", "message"),
     [
-        ({"1": ["a", "b", "a"]}, JUDGMENTS, {}, "run has document 'a' .* of query '1' .* more than once"),
+        (
+            {"1": ["a", "b", "a"]},
+            JUDGMENTS,
+            {},
+            "run has document 'a' .* more than once",
+        ),
         ({1: ["a"]}, JUDGMENTS, {}, r"the run names 1 \(int\), the judgments '1' \(str\)"),
         ({"1": [7]}, JUDGMENTS, {}, r"no document of the run .* names 7 \(int\)"),
         ({"1": {"a": np.nan}}, JUDGMENTS, {}, "run has 1 missing values in score, .* row 0"),
