@@ -318,8 +318,21 @@ def test_how_deep_the_lists_are_sorted_changes_no_value():
     grades, scores = rng.integers(0, 4, (20, 200)), rng.integers(0, 30, (20, 200))
     at_two = [f"{name}@2" for name in metrics_at_k()]
     shallow = metrics.metrics_per_query(grades, scores, at_two, max_grade=TOP)
-    deep = metrics.metrics_per_query(grades, scores, [*at_two, "ap", "rr@30"], max_grade=TOP)
-    np.testing.assert_allclose(shallow, deep[at_two], atol=1e-12)
+    for more in (["ap", "rr@30"], ["recall@9"]):
+        deep = metrics.metrics_per_query(grades, scores, [*at_two, *more], max_grade=TOP)
+        np.testing.assert_allclose(deep[at_two], shallow, atol=1e-12)
+        for name in more:
+            alone = metrics.metrics_per_query(grades, scores, [name])
+            np.testing.assert_allclose(deep[name], alone[name], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "queries", [[3, 3, 5, 8, 8], [8, 8, 3, 5, 5], ["c", "c", "a", "b", "b"], [2.5, 2.5, 1, 3, 3]]
+)
+def test_rows_of_the_table_bear_the_names_of_the_lists_in_order(queries):
+    table = metrics.metrics_per_query([0, 1, 1, 1, 0], [2, 1, 1, 1, 2], ["rr"], queries=queries)
+    assert list(table.index) == list(dict.fromkeys(queries))
+    assert table["rr"].tolist() == [0.5, 1, 0.5]
 
 
 # ------------------------------------------------------------------- edges of the convention
