@@ -170,6 +170,8 @@ def _survival_of_graded(lists: RankedLists, refuses: np.ndarray, k: int | None) 
         return factor
     start = np.cumsum(lists.tie_size) - lists.tie_size
     mixed = np.maximum.reduceat(refuses, start) > np.minimum.reduceat(refuses, start)
+    if k is not None:
+        mixed &= lists.tie_first <= k
     ties = np.flatnonzero(mixed)
     ties = ties[np.argsort(-lists.tie_size[ties], kind="stable")]
     while len(ties):
@@ -202,7 +204,8 @@ def _mean_of_products(values: np.ndarray, size: np.ndarray, needed: int) -> np.n
     mean[:, 0] = 1
     for n in range(1, values.shape[1] + 1):
         rows = int(np.searchsorted(-size, -n, side="right"))
-        j = np.arange(1, min(n, needed) + 1)
-        now = mean[:rows]
-        now[:, j] = (1 - j / n) * now[:, j] + j / n * values[:rows, n - 1 : n] * now[:, j - 1]
+        most = min(n, needed)
+        share = np.arange(1, most + 1) / n
+        without, ahead = mean[:rows, 1 : most + 1], mean[:rows, :most]
+        mean[:rows, 1 : most + 1] = (1 - share) * without + share * values[:rows, n - 1 : n] * ahead
     return mean

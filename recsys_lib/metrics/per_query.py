@@ -6,7 +6,7 @@ stays in the table, is left out of means and comparisons, and is counted there.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -45,7 +45,7 @@ def metrics_per_query(
     retrieved: ArrayLike | None = None,
     queries: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Many metrics of each list, sorted once for all of them.
+    """Many metrics of each list.
 
     Args:
         gains: grades, ``(D,)``, ``(Q, D)`` or, with ``queries``, ``(N,)``.
@@ -65,20 +65,17 @@ def metrics_per_query(
     Raises:
         ValueError: on an unknown measure or as the functions of ``ranking``.
     """
-    names, functions, depth = parse_measures(measures, p, max_grade)
+    names, functions, depths = parse_measures(measures, p, max_grade)
     if "judged" in {name.partition("@")[0] for name in names}:
         raise ValueError("judged is a measure of runs: evaluate_run knows what is judged")
-    values = evaluate(
+    lists = {"mask": mask, "retrieved": retrieved, "queries": queries}
+    values = at_each_depth(
         functions,
-        gains,
-        scores,
-        depth=depth,
-        threshold=relevant,
-        mask=mask,
-        retrieved=retrieved,
-        queries=queries,
+        depths,
+        lambda some, depth: evaluate(
+            some, gains, scores, depth=depth, threshold=relevant, **lists
+        ).reshape(len(some), -1),
     )
-    values = values.reshape(len(names), -1)
     ids = np.arange(values.shape[1]) if queries is None else query_codes(queries, len(queries))[1]
     return query_table(values, names, ids)
 
@@ -209,8 +206,8 @@ def compare_queries(
 
 def parse_measures(
     measures: Sequence[str] | None, p: float, max_grade: float | None
-) -> tuple[list[str], list[Metric], int | None]:
-    """Names, their functions of sorted lists, and the depth that serves them all.
+) -> tuple[list[str], list[Metric], list[int | None]]:
+    """Names, their functions of sorted lists, and how deep each looks.
 
     Raises:
         ValueError: on an unknown measure, or one without what it needs.
@@ -237,7 +234,24 @@ def parse_measures(
         more = {"rbp": {"p": p}, "err": {"max_grade": max_grade}}.get(base, {})
         functions.append(partial(MEASURES[base], k=k, **more))
         depths.append(k)
-    return list(measures), functions, None if None in depths else max(depths)
+    return list(measures), functions, depths
+
+
+def at_each_depth(
+    functions: Sequence[Metric],
+    depths: Sequence[int | None],
+    values_of: Callable[[list[Metric], int | None], np.ndarray],
+) -> np.ndarray:
+    """``(measures, Q)``: lists are sorted once for each depth, for metrics that look so deep.
+
+    To sort down to 10 and again in full is quicker than to compute all metrics on full lists.
+    """
+    rows: dict[int, np.ndarray] = {}
+    for depth in dict.fromkeys(depths):
+        some = [at for at, own in enumerate(depths) if own == depth]
+        values = values_of([functions[at] for at in some], depth)
+        rows |= dict(zip(some, values, strict=True))
+    return np.stack([rows[at] for at in range(len(functions))])
 
 
 def query_table(values: np.ndarray, names: list[str], ids: ArrayLike) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.metrics._ranked import check_threshold, evaluate_long
-from recsys_lib.metrics.per_query import parse_measures, query_table
+from recsys_lib.metrics.per_query import at_each_depth, parse_measures, query_table
 
 UNJUDGED = ("not relevant", "condensed")
 
@@ -58,7 +58,7 @@ def evaluate_run(
     """
     if unjudged not in UNJUDGED:
         raise ValueError(f"unjudged is {unjudged!r}; it must be one of {UNJUDGED}")
-    names, functions, depth = parse_measures(measures, p, max_grade)
+    names, functions, depths = parse_measures(measures, p, max_grade)
     check_threshold(relevant)
     listed, asked = _run_rows(run)
     known = _judgment_rows(judgments)
@@ -91,28 +91,24 @@ def evaluate_run(
     missed &= grades > 0
     kept = found if unjudged == "condensed" else np.ones(len(found), bool)
     score = listed["score"].to_numpy()
-    values = evaluate_long(
-        functions,
+    gathered = (
         np.concatenate([run_query[kept], judged_query[missed]]),
         len(ids),
         np.concatenate([np.where(found, grades[at], 0.0)[kept], grades[missed]]),
         np.concatenate([score[kept], np.zeros(missed.sum())]),
         np.repeat([True, False], [kept.sum(), missed.sum()]),
-        depth=depth,
-        threshold=relevant,
     )
+    values = at_each_depth(
+        functions,
+        depths,
+        lambda some, depth: evaluate_long(some, *gathered, depth=depth, threshold=relevant),
+    )
+    whole = run_query, len(ids), found.astype(float), score, None
     for row, name in enumerate(names):
         if name.partition("@")[0] == "judged":
-            values[row] = evaluate_long(
-                [functions[row]],
-                run_query,
-                len(ids),
-                found.astype(float),
-                score,
-                None,
-                depth=depth,
-                threshold=relevant,
-            )[0]
+            (values[row],) = evaluate_long(
+                [functions[row]], *whole, depth=depths[row], threshold=relevant
+            )
     return query_table(values, names, ids)
 
 
