@@ -1,61 +1,166 @@
-"""2,000 bootstrap resamples of AUC over 4,000 rows against a loop over ``roc_auc_score``.
+"""The metrics against the loops and libraries that they replace, on the same data.
 
-Both see the same resamples, and the values must agree to 1e-12.
+* 2,000 bootstrap resamples of AUC over 4,000 rows: a loop over ``roc_auc_score``, same resamples.
+* NDCG@10 of 10,000 queries with 1,000 candidates each, and of 2,000 as the long rows of a frame: a
+  loop over ``ndcg_score``.
+* Average precision of 2,000 queries: a loop over ``average_precision_score``.
+* A run of 1,000 queries with 100 documents against judgments, from frames: ``ir_measures``, which
+  calls trec_eval.
+
+The values must agree to 1e-12 (of the run: 1e-9), or the ratio means nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
+from collections.abc import Callable
 
+import ir_measures
 import numpy as np
-from sklearn.metrics import roc_auc_score
+import pandas as pd
+from ir_measures import AP, P, R, nDCG
+from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
 
 from recsys_lib import metrics
 
 ROWS, RESAMPLES, ROUNDS, SEED = 4_000, 2_000, 3, 0
+QUERIES, FEWER, CANDIDATES, CUT = 10_000, 2_000, 1_000, 10
+RUN_QUERIES, RUN_DEPTH, JUDGED = 1_000, 100, 200
 TARGET = 20.0
 
 
 def run() -> dict:
-    """Times both in turn, ``ROUNDS`` times, and compares medians."""
+    """Times each pair in turn, ``ROUNDS`` times, and compares medians."""
+    parts = [_bootstrap(), *_many_queries(), _run_against_judgments()]
+    return {
+        "results": [part.pop("row") for part in parts],
+        "bootstrap": parts[0],
+        "queries": parts[1:],
+    }
+
+
+def _timed(
+    what: str, ours: Callable[[], object], reference: Callable[[], object], name: str, target
+) -> tuple[dict, object, object]:
+    """The row of the table with all seconds, and what the last calls returned."""
+    seconds: dict[str, list[float]] = {"ours": [], "reference": []}
+    value: dict[str, object] = {}
+    for _ in range(ROUNDS):
+        for side, call in (("ours", ours), ("reference", reference)):
+            start = time.perf_counter()
+            value[side] = call()
+            seconds[side].append(time.perf_counter() - start)
+    medians = {side: statistics.median(times) for side, times in seconds.items()}
+    row = {
+        "what": what,
+        "unit": "s",
+        **medians,
+        "reference_name": name,
+        "ratio": medians["reference"] / medians["ours"],
+        "target": target,
+    }
+    part = {"row": row, "seconds_ours": seconds["ours"], "seconds_reference": seconds["reference"]}
+    return part, value["ours"], value["reference"]
+
+
+def _agree(part: dict, worst: float, tolerance: float) -> dict:
+    assert worst < tolerance, f"{part['row']['what']}: the values differ by {worst:.1e}"
+    return part | {"largest_difference": float(worst)}
+
+
+def _bootstrap() -> dict:
     rng = np.random.default_rng(SEED)
     labels = (rng.random(ROWS) < 0.8).astype(int)
     scores = rng.normal(size=ROWS) + 2 * labels
-    ours_seconds, loop_seconds = [], []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        ours = metrics.bootstrap(labels, scores, "auc", n=RESAMPLES, seed=SEED)
-        ours_seconds.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        loop = _loop(labels, scores)
-        loop_seconds.append(time.perf_counter() - start)
+    part, ours, loop = _timed(
+        f"{RESAMPLES:,} bootstrap resamples of AUC over {ROWS:,} rows",
+        lambda: metrics.bootstrap(labels, scores, "auc", n=RESAMPLES, seed=SEED),
+        lambda: _loop(labels, scores),
+        "a loop over sklearn.metrics.roc_auc_score",
+        TARGET,
+    )
     worst = max(
         abs(ours.value - roc_auc_score(labels, scores)),
         *np.abs(np.quantile(loop, [0.025, 0.975]) - [ours.low, ours.high]),
         np.abs(_all_values(labels, scores) - loop).max(),
     )
-    assert worst < 1e-12, (
-        f"the bootstrap and the loop differ by {worst:.1e}; the ratio means nothing"
+    return _agree(part, worst, 1e-12) | {"interval": [ours.low, ours.high]}
+
+
+def _many_queries() -> list[dict]:
+    rng = np.random.default_rng(SEED)
+    shape = (QUERIES, CANDIDATES)
+    grades = rng.choice(4, shape, p=[0.95, 0.03, 0.01, 0.01])
+    scores = rng.normal(size=shape) + grades
+    gains = 2**grades - 1
+    queries = np.repeat(np.arange(FEWER), CANDIDATES)
+    # As a frame has them: lists of unequal length, so that the rows are no rectangle.
+    kept = rng.random(queries.size) < 0.9
+    flat = grades[:FEWER].ravel()[kept], scores[:FEWER].ravel()[kept]
+    owner, bounds = queries[kept], np.searchsorted(queries[kept], np.arange(FEWER + 1))
+    binary = (grades[:FEWER] > 0).astype(int)
+    cases = [
+        (
+            f"NDCG@{CUT} of {QUERIES:,} queries × {CANDIDATES:,} candidates, padded",
+            lambda: metrics.ndcg(grades, scores, CUT),
+            lambda: [
+                ndcg_score(gains[q : q + 1], scores[q : q + 1], k=CUT) for q in range(QUERIES)
+            ],
+            "a loop over sklearn.metrics.ndcg_score",
+        ),
+        (
+            f"NDCG@{CUT} of {FEWER:,} queries × about {0.9 * CANDIDATES:,.0f}, long rows",
+            lambda: metrics.ndcg(*flat, CUT, queries=owner),
+            lambda: [
+                ndcg_score([2 ** flat[0][a:b] - 1], [flat[1][a:b]], k=CUT)
+                for a, b in itertools.pairwise(bounds)
+            ],
+            "a loop over sklearn.metrics.ndcg_score",
+        ),
+        (
+            f"average precision of {FEWER:,} queries × {CANDIDATES:,} candidates",
+            lambda: metrics.average_precision_at_k(binary, scores[:FEWER]),
+            lambda: [average_precision_score(binary[q], scores[q]) for q in range(FEWER)],
+            "a loop over sklearn.metrics.average_precision_score",
+        ),
+    ]
+    parts = []
+    for what, ours, reference, name in cases:
+        part, got, wanted = _timed(what, ours, reference, name, TARGET)
+        parts.append(_agree(part, np.abs(got - np.array(wanted)).max(), 1e-12))
+    return parts
+
+
+def _run_against_judgments() -> dict:
+    rng = np.random.default_rng(SEED)
+    documents = np.array([f"product-{number:06d}" for number in range(20_000)])
+    known, found = [], []
+    for query in (f"query-{number}" for number in range(RUN_QUERIES)):
+        judged = rng.choice(len(documents), JUDGED, replace=False)
+        listed = rng.permutation(np.r_[judged[: RUN_DEPTH // 2], judged[0] + 1 + np.arange(50)])
+        listed = np.unique(listed % len(documents))
+        known.append({"query": query, "doc": documents[judged]})
+        found.append({"query": query, "doc": documents[listed]})
+    judgments = pd.concat(map(pd.DataFrame, known), ignore_index=True)
+    judgments["grade"] = rng.integers(0, 4, len(judgments))
+    run = pd.concat(map(pd.DataFrame, found), ignore_index=True)
+    run["score"] = rng.permutation(len(run)).astype(float)
+    ours = {"ap": AP, "ndcg_linear@10": nDCG @ 10, "precision@10": P @ 10, "recall@10": R @ 10}
+    named = {"query": "query_id", "doc": "doc_id", "grade": "relevance"}
+    theirs = judgments.rename(columns=named), run.rename(columns=named)
+    part, table, rows = _timed(
+        f"{len(ours)} metrics of a run of {RUN_QUERIES:,} queries, from frames",
+        lambda: metrics.evaluate_run(run, judgments, list(ours)),
+        lambda: list(ir_measures.iter_calc(list(ours.values()), *theirs)),
+        "ir_measures (trec_eval)",
+        None,
     )
-    ours_median, loop_median = statistics.median(ours_seconds), statistics.median(loop_seconds)
-    return {
-        "results": [
-            {
-                "what": f"{RESAMPLES:,} bootstrap resamples of AUC over {ROWS:,} rows",
-                "unit": "s",
-                "ours": ours_median,
-                "reference": loop_median,
-                "reference_name": "a loop over sklearn.metrics.roc_auc_score",
-                "ratio": loop_median / ours_median,
-                "target": TARGET,
-            }
-        ],
-        "seconds_ours": ours_seconds,
-        "seconds_reference": loop_seconds,
-        "largest_difference": float(worst),
-        "interval": [ours.low, ours.high],
-    }
+    names = {measure: name for name, measure in ours.items()}
+    worst = max(abs(row.value - table.at[row.query_id, names[row.measure]]) for row in rows)
+    assert len(rows) == table.size
+    return _agree(part, worst, 1e-9)
 
 
 def _loop(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
