@@ -12,7 +12,8 @@ from recsys_lib.workbook import InputError
 def _list() -> int:
     for name, dataset in datasets().items():
         found = find_dataset(name)
-        print(f"{name:<12} {dataset.size / 1e6:6.1f} MB  {dataset.license:<10} {dataset.contents}")
+        size = f"{dataset.size / 1e6:6.1f}" if dataset.size else f"{'?':>6}"
+        print(f"{name:<12} {size} MB  {dataset.license:<10} {dataset.contents}")
         print(f"{'':<12} {'here: ' + str(found) if found else 'not here'}")
     return 0
 
@@ -35,12 +36,15 @@ def _verify(names: Sequence[str]) -> int:
     wrong = 0
     for name in names or datasets():
         states = verify_dataset(name)
-        bad = {path: state for path, state in states.items() if state != "ok"}
+        good = {path for path, state in states.items() if state in ("ok", "unchecked")}
+        bad = {path: state for path, state in states.items() if path not in good}
         if find_dataset(name) is None and not names:
             print(f"{name}: not here")
             continue
         wrong += len(bad)
-        print(f"{name}: {len(states) - len(bad)} of {len(states)} files are as registered")
+        unchecked = list(states.values()).count("unchecked")
+        known = f" ({unchecked} without a registered SHA-256)" if unchecked else ""
+        print(f"{name}: {len(good)} of {len(states)} files are as registered{known}")
         for path, state in bad.items():
             print(f"  {state}: {path}")
     if wrong:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pooch
 from tqdm import tqdm
 
-from recsys_lib.datasets.registry import DataFile, find_dataset, get_dataset, verify_dataset
+from recsys_lib.datasets.registry import DataFile, find_dataset, get_dataset, is_sound
 from recsys_lib.workbook import InputError, is_disk_full, runs_folder, saving
 
 CHUNK = 1 << 16  # bytes per read
@@ -72,11 +72,12 @@ def download_dataset(
     dataset = get_dataset(name)
     if target is None:
         found = find_dataset(name)
-        if found is not None and set(verify_dataset(name, found).values()) == {"ok"}:
+        if found is not None and is_sound(name, found):
             return found
     folder = (Path(target) if target is not None else runs_folder() / "data") / name
-    if not dataset.fetchable and base_url is None:
-        if set(verify_dataset(name, folder).values()) == {"ok"}:
+    checkable = all(file.sha256 for file in dataset.files)
+    if not dataset.fetchable and (base_url is None or not checkable):
+        if is_sound(name, folder):
             return folder
         raise InputError(f'"{name}" cannot be fetched file by file. {dataset.how}')
     hidden = None if progress else True  # None: hidden where nobody watches (no terminal)

@@ -19,8 +19,8 @@ class DataFile:
     """One file of a data set: its path inside the set's folder and what it must be."""
 
     path: str  # relative, with forward slashes
-    sha256: str  # 64 hexadecimal digits
-    size: int  # bytes
+    sha256: str | None  # 64 hexadecimal digits; None where nobody published or measured it
+    size: int  # bytes; 0 where unknown
     url: str | None  # pinned to a commit; None where the file has no address of its own
 
 
@@ -82,11 +82,14 @@ def _dataset(name: str, table: dict) -> Dataset:
 
 
 def _data_file(name: str, entry: dict) -> DataFile:
-    file = DataFile(entry["path"], entry["sha256"], entry["size"], entry.get("url"))
+    file = DataFile(entry["path"], entry.get("sha256"), entry.get("size", 0), entry.get("url"))
     parts = PurePosixPath(file.path)
     if parts.is_absolute() or ".." in parts.parts:
         raise ValueError(f"{name}: the path {file.path} leaves the data set's folder")
-    if len(file.sha256) != 64 or int(file.sha256, 16) < 0:
+    if file.sha256 is None:
+        if file.url:
+            raise ValueError(f"{name}: {file.path} has a url but no SHA-256 to check it by")
+    elif len(file.sha256) != 64 or int(file.sha256, 16) < 0:
         raise ValueError(f"{name}: the SHA-256 of {file.path} is not 64 hexadecimal digits")
     return file
 
@@ -132,7 +135,8 @@ def verify_dataset(name: str, folder: Path | None = None) -> dict[str, str]:
         folder: the set's own folder; by default where `find_dataset` finds it.
 
     Returns:
-        for each path "ok", "missing", or "differs" (another size or SHA-256).
+        for each path "ok", "missing", "differs" (another size or SHA-256), or "unchecked" (it is
+        there, and the registry knows no SHA-256 of it).
     """
     dataset = get_dataset(name)
     folder = folder if folder is not None else find_dataset(name)
@@ -141,8 +145,15 @@ def verify_dataset(name: str, folder: Path | None = None) -> dict[str, str]:
     return {file.path: _state(folder / file.path, file) for file in dataset.files}
 
 
+def is_sound(name: str, folder: Path) -> bool:
+    """Whether every file of the set `name` is in `folder` and none differs from the registry."""
+    return set(verify_dataset(name, folder).values()) <= {"ok", "unchecked"}
+
+
 def _state(path: Path, file: DataFile) -> str:
     if not path.is_file():
         return "missing"
+    if file.sha256 is None:
+        return "unchecked"
     same = path.stat().st_size == file.size and sha256_of(path) == file.sha256
     return "ok" if same else "differs"

@@ -33,11 +33,17 @@ _OTHERS = (
 )
 
 
-def read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def read_table(path: Path, *, separator: str | None = None) -> tuple[pd.DataFrame, list[str]]:
     """The table in a .csv, .tsv or .parquet file, and notes on what had to be guessed.
 
     From CSV and TSV every value comes as text, and an empty field as missing; Parquet keeps its
     types. Column names lose the white space around them.
+
+    Args:
+        path: the file.
+        separator: what parts the fields of a text table, where the name's ending does not say it;
+            by default a tab for .tsv, else a comma. A header that has none of it is parted by what
+            it has.
 
     Raises:
         InputError: no such file, a folder, an empty file, a file that is no table; one line.
@@ -51,11 +57,11 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     if not data.strip():
-        raise InputError(f"{path.name} is empty; it needs a header line and a row per review.")
+        raise InputError(f"{path.name} is empty; it needs a header line and rows.")
     if path.suffix.lower() == ".parquet":
         frame, notes = _read_parquet(path.name, data), []
     else:
-        frame, notes = _read_text_table(path, data)
+        frame, notes = _read_text_table(path, data, separator)
     frame.columns = [str(column).strip() for column in frame.columns]
     if frame.empty:
         raise InputError(f"{path.name} has a header but no rows.")
@@ -71,19 +77,22 @@ def _read_parquet(name: str, data: bytes) -> pd.DataFrame:
         ) from error
 
 
-def _read_text_table(path: Path, data: bytes) -> tuple[pd.DataFrame, list[str]]:
+def _read_text_table(
+    path: Path, data: bytes, separator: str | None
+) -> tuple[pd.DataFrame, list[str]]:
     for start, what, remedy in _OTHERS:
         if data.startswith(start):
             raise InputError(f"{path.name} is {what} and not a table of text; {remedy}.")
     text, notes = _decode(path.name, data)
     if not text.strip():
-        raise InputError(f"{path.name} is empty; it needs a header line and a row per review.")
+        raise InputError(f"{path.name} is empty; it needs a header line and rows.")
     if text.lstrip()[:1] in ("<", "{") or text.lstrip()[:2] in ("[{", "[["):
         raise InputError(
             f"{path.name} begins with {text.lstrip()[:15]!r}, as HTML or JSON does; it must be a "
-            "table: a header line with the columns' names, then a line per review."
+            "table: a header line with the columns' names, then a line per row."
         )
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    if separator is None:
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
     guessed = _guess_separator(text, separator)
     if guessed != separator:
         notes.append(f"{path.name} is separated by {guessed!r} and was read so")

@@ -7,7 +7,13 @@ from pathlib import Path
 from recsys_lib.workbook.errors import InputError, saving
 
 # What `find_data` accepts as the main file of a real data set, relative to a data folder.
-_MAIN_FILES = {"clothing": "clothing/*.csv"}
+MAIN_FILES = {
+    "clothing": "clothing/*.csv",
+    "fashion": "fashion/fashion.parquet",
+    "banking77": "banking77/train.csv",
+    "wands": "wands/product.csv",
+    "esci": "esci/*_products.parquet",
+}
 
 
 def project_folder() -> Path:
@@ -46,9 +52,14 @@ def data_folders() -> list[Path]:
 
 
 def find_data(name: str) -> Path | None:
-    """The main file of the real data set `name` (now: "clothing"), or None if it is not here."""
+    """The main file of the real data set `name`, or None if it is not here.
+
+    None too for a name that is no real data set, such as "market".
+    """
+    if name not in MAIN_FILES:
+        return None
     for folder in data_folders():
-        for file in sorted(folder.glob(_MAIN_FILES[name])):
+        for file in sorted(folder.glob(MAIN_FILES[name])):
             if file.is_file() and file.stat().st_size > 0:
                 return file
     return None

@@ -12,7 +12,13 @@ import psutil
 import torch
 
 from recsys_lib.workbook.errors import InputError, nearest
-from recsys_lib.workbook.files import data_folders, find_data, project_folder, runs_folder
+from recsys_lib.workbook.files import (
+    MAIN_FILES,
+    data_folders,
+    find_data,
+    project_folder,
+    runs_folder,
+)
 
 PROFILES = ("quick", "full")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -186,11 +192,11 @@ def check_settings(
 def _resolve_dataset(dataset: str, datasets: tuple[str, ...], own_table: bool) -> str:
     names = ("auto", *datasets)
     if dataset == "auto":
-        return "clothing" if "clothing" in datasets and find_data("clothing") else datasets[0]
-    if dataset == "clothing" and "clothing" in datasets and find_data("clothing") is None:
+        return next((name for name in datasets if find_data(name)), datasets[0])
+    if dataset in datasets and dataset in MAIN_FILES and find_data(dataset) is None:
         raise InputError(
-            'dataset = "clothing" is not on this machine: run `make data`, or set RECSYS_DATA to '
-            'the folder that holds clothing/, or use dataset = "market".'
+            f'dataset = "{dataset}" is not on this machine: run `make data`, or set RECSYS_DATA to '
+            f'the folder that holds {dataset}/, or use dataset = "market".'
         )
     if dataset in datasets:
         return dataset

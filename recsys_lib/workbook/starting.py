@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from recsys_lib.workbook.files import find_data
+from recsys_lib.workbook.files import MAIN_FILES
 from recsys_lib.workbook.results import Book
 from recsys_lib.workbook.settings import (
     Settings,
@@ -34,8 +34,8 @@ def start(
         notebook: its file's name without the ending, such as "03_fine_tuning".
         profile: "quick" or "full".
         dataset: "auto", one of `datasets`, or the path of a .csv, .tsv or .parquet file. "auto" is
-            "clothing" where its file is found under ``RECSYS_DATA`` or ``runs/data``, otherwise
-            the first of `datasets`.
+            the first real set of `datasets` that is found under ``RECSYS_DATA`` or ``runs/data``,
+            otherwise the first of `datasets`.
         seed: a whole number; every random choice follows from it.
         model: name or folder of the encoder.
         quiet: print nothing.
@@ -74,10 +74,13 @@ def _describe(settings: Settings, *, automatic: bool, datasets: tuple[str, ...])
             card += f", {hardware.device_memory_gb:.0f} GB"
         card += ")"
     why = ""
-    if automatic and "clothing" in datasets:
+    real = [name for name in datasets if name in MAIN_FILES]
+    if automatic and settings.dataset in real:
         why = " (found on this machine)"
-        if find_data("clothing") is None:
-            why = " (simulated; the real reviews are not on this machine: `make data` fetches them)"
+    elif automatic and "clothing" in real:
+        why = " (simulated; the real reviews are not on this machine: `make data` fetches them)"
+    elif automatic and real:
+        why = f" (simulated; {real[0]} is not on this machine: `make data` says how to get it)"
     return "\n".join(
         (
             f"notebook   {settings.notebook}",

@@ -281,6 +281,20 @@ def test_by_hand_says_how(get, monkeypatch):
         get()
 
 
+def test_what_has_no_hash_is_never_downloaded(server, get, monkeypatch):
+    model = registry.datasets()["tiny"]
+    file = replace(model.files[0], url=None, sha256=None, size=0)
+    by_hand = replace(model, files=(file,), how="Take it from the shop.")
+    monkeypatch.setattr(registry, "datasets", lambda: {"tiny": by_hand})
+    with pytest.raises(InputError, match="Take it from the shop"):
+        get(base_url="http://127.0.0.1:1")  # a mirror cannot be checked either
+    assert not server.asked
+    get.path.parent.mkdir(parents=True, exist_ok=True)
+    get.path.write_bytes(b"from the shop")
+    get()
+    assert get.path.read_bytes() == b"from the shop"
+
+
 def test_an_unknown_set_names_the_nearest():
     with pytest.raises(InputError, match='Did you mean "clothing"'):
         download_dataset("cloting")

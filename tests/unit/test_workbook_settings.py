@@ -110,6 +110,20 @@ def test_auto_is_the_first_known_set_of_a_notebook_without_clothing(real_data):
     assert _start(dataset="auto", datasets=("market",)).settings.dataset == "market"
 
 
+def test_auto_is_the_first_real_set_that_is_found(real_data, capsys):
+    sets = ("market", "fashion", "banking77")
+    assert _start(dataset="auto", datasets=sets).settings.dataset == "market"
+    assert "fashion is not on this machine" in capsys.readouterr().out
+    for name, file in (("banking77", "train.csv"), ("fashion", "fashion.parquet")):
+        (real_data.parents[1] / name).mkdir()
+        (real_data.parents[1] / name / file).write_bytes(b"something")
+        assert _start(dataset="auto", datasets=sets).settings.dataset == name
+        assert "found on this machine" in capsys.readouterr().out
+    with pytest.raises(InputError, match='"wands" is not on this machine'):
+        _start(dataset="wands", datasets=(*sets, "wands"))
+    assert find_data("market") is None
+
+
 def test_an_empty_file_is_not_found(real_data):
     real_data.write_bytes(b"")
     assert find_data("clothing") is None
