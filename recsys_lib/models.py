@@ -243,8 +243,7 @@ def embed(
     pooling: "mean" over a text's tokens (what the built-in model was trained with) or "first" (the
     [CLS] token). normalize: to length 1, so that a dot product is a cosine.
     """
-    if pooling not in ("mean", "first"):
-        raise InputError(f"pooling={pooling!r}: allowed are 'mean' and 'first'")
+    check_pooling(pooling)
     out = np.zeros((len(encoded), model.config.hidden_size), dtype=np.float32)
     batches = make_batches(encoded.lengths, max_tokens=batch_tokens, shuffle=False)
     device = next(model.parameters()).device
@@ -256,17 +255,29 @@ def embed(
     ):
         for rows in batches:
             batch = {key: value.to(device) for key, value in collate(encoded, rows).items()}
-            hidden = model(**batch).last_hidden_state.float()
-            if pooling == "mean":
-                mask = batch["attention_mask"][:, :, None].float()
-                vectors = (hidden * mask).sum(1) / mask.sum(1)
-            else:
-                vectors = hidden[:, 0]
+            vectors = pool(model(**batch).last_hidden_state, batch["attention_mask"], pooling)
             if normalize:
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
             out[rows] = vectors.cpu().numpy()
             bar.update(len(rows))
     return out
+
+
+def check_pooling(pooling: str) -> None:
+    """Raises InputError if `pool` knows no such way."""
+    if pooling not in ("mean", "first"):
+        raise InputError(f"pooling={pooling!r}: allowed are 'mean' and 'first'")
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str = "mean") -> torch.Tensor:
+    """One float32 vector per text, (rows, width), from the states of its tokens.
+
+    hidden: (rows, T, width). mask: (rows, T), 0 where padded. pooling: see `embed`.
+    """
+    if pooling == "first":
+        return hidden[:, 0].float()
+    weights = mask[:, :, None].float()
+    return (hidden.float() * weights).sum(1) / weights.sum(1)
 
 
 @contextlib.contextmanager
