@@ -27,6 +27,7 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -166,11 +167,18 @@ def load_tokenizer(name: str | Path = BUILT_IN) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_encoder(name: str | Path = BUILT_IN) -> PreTrainedModel:
-    """The checkpoint without a head, in float32 and in evaluation mode."""
+def load_encoder(name: str | Path = BUILT_IN, *, dropout: float | None = None) -> PreTrainedModel:
+    """The checkpoint without a head, in float32 and in evaluation mode.
+
+    dropout: sets every dropout rate of the model; None keeps the checkpoint's.
+    """
     folder = model_path(name)
     with _quietly(), _damaged_is_one_line(name, folder):
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        config = AutoConfig.from_pretrained(folder)
+        _set_dropout(config, dropout)
+        model = AutoModel.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True
+        )
     return model.eval()
 
 
@@ -192,9 +200,7 @@ def load_classifier(
     folder = model_path(name)
     with _quietly(), _damaged_is_one_line(name, folder), torch.random.fork_rng():
         config = AutoConfig.from_pretrained(folder, num_labels=num_labels)
-        for field in _DROPOUTS:
-            if dropout is not None and isinstance(getattr(config, field, None), float):
-                setattr(config, field, dropout)
+        _set_dropout(config, dropout)
         if config.pad_token_id is None:
             config.pad_token_id = load_tokenizer(name).pad_token_id
         torch.manual_seed(seed)
@@ -214,6 +220,12 @@ def load_classifier(
             f"{absent[0]} first: it does not fit its config.json"
         )
     return model.eval()
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
+    for field in _DROPOUTS:
+        if dropout is not None and isinstance(getattr(config, field, None), float):
+            setattr(config, field, dropout)
 
 
 def autocast(device: torch.device | str, precision: str = "auto") -> torch.autocast:

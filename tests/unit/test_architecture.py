@@ -30,6 +30,7 @@ LAYERS = {
     "losses": 3,
     "checkpoints": 3,
     "training_loop": 4,
+    "gradient_cache": 5,
     "training": 5,
 }
 ALONE = {"metrics", "plots"}  # import nothing of ours; metrics may be imported by any layer
