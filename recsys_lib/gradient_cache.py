@@ -71,7 +71,7 @@ def batch_gradient(
             outputs = [_seeded(forward, chunk, seed, i) for i, chunk in enumerate(chunks)]
             value = loss(torch.cat(outputs))
             value.backward()
-            return float(value)
+            return float(value.detach())
         own = list(range(0 if world == 1 else accelerator.process_index, len(chunks), world))
         busy = bool(own)
         own = own or [0]  # with fewer chunks than processes: every process takes part in summing
@@ -95,7 +95,7 @@ def batch_gradient(
             with accelerator.no_sync(model) if waits else nullcontext():
                 part = _seeded(forward, chunks[i], seed, i)
                 part.backward(by_outputs[ends[i] - len(part) : ends[i]])
-    return float(value)
+    return float(value.detach())
 
 
 def _seeded(forward: Forward, chunk: Chunk, seed: int, number: int) -> torch.Tensor:

@@ -127,7 +127,7 @@ def sample_lists(
         negatives = np.asarray(negatives)
         query = np.repeat(np.arange(len(negatives)), negatives.shape[1])
         mined = np.column_stack([query, negatives.ravel(), np.zeros_like(query)])
-        mined = mined[mined[:, 1] >= 0]
+        mined = np.unique(mined[mined[:, 1] >= 0], axis=0)
         rows = np.concatenate([rows, mined[~_among(mined, judgements)]])
     return rows[np.argsort(rows[:, 0], kind="stable")]
 

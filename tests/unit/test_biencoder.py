@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer, losses, models
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from recsys_lib.biencoder import (
     batch_loss,
@@ -61,8 +63,10 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def farthest(one: dict, two: dict) -> float:
+    """The largest difference of two gradients, in units of the largest gradient."""
     assert one.keys() == two.keys() and one
-    return max(float((one[name] - two[name]).abs().max()) for name in one)
+    largest = max(float(value.abs().max()) for value in two.values())
+    return max(float((one[name] - two[name]).abs().max()) for name in one) / largest
 
 
 def some_batch(shop, n: int, seed: int = 0, negatives: int = 0):
@@ -78,7 +82,7 @@ def some_batch(shop, n: int, seed: int = 0, negatives: int = 0):
 
 def test_loss_and_gradient_are_those_of_sentence_transformers(shop, checkpoints, tokenizer):
     """With one product of each kind nothing is hidden, which their loss cannot do."""
-    words = [models.Transformer(str(checkpoints["bert"])), models.Pooling(32, "mean")]
+    words = [Transformer(str(checkpoints["bert"])), Pooling(32, "mean")]
     theirs = SentenceTransformer(modules=words, device="cpu").eval()
     firsts = np.arange(0, len(WANTED) * COPIES, COPIES)
     wrong = (firsts + 2 * COPIES) % (len(WANTED) * COPIES) + 1  # another text of a wrong kind
@@ -87,7 +91,7 @@ def test_loss_and_gradient_are_those_of_sentence_transformers(shop, checkpoints,
         [texts(OFFERED, 1)[i] for i in firsts],
         [texts(OFFERED, 1)[i] for i in wrong],
     ]
-    loss = losses.MultipleNegativesRankingLoss(theirs, scale=1 / 0.07)
+    loss = MultipleNegativesRankingLoss(theirs, scale=1 / 0.07)
     features = [theirs.tokenize(column) for column in strings]
     want = loss(features, None)
     want.backward()
@@ -101,10 +105,9 @@ def test_loss_and_gradient_are_those_of_sentence_transformers(shop, checkpoints,
     got = biencoder_gradient(
         ours, queries, items, batch, temperature=0.07, precision="fp32", chunk_size=7
     )
-    assert got == pytest.approx(float(want), abs=1e-5)
+    assert got == pytest.approx(want.item(), abs=1e-5)
     reference = gradients(theirs[0].auto_model)
-    scale = max(float(value.abs().max()) for value in reference.values())
-    assert farthest(gradients(ours), reference) < 1e-5 * scale  # float32, other summation order
+    assert farthest(gradients(ours), reference) < 1e-5  # float32, other summation order
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -234,7 +237,7 @@ def test_hard_negatives_are_drawn_once_each_and_none_is_none(shop):
     assert empty.items.tolist() == [0, 6]
 
 
-LEARN = TrainConfig(epochs=8, lr=3e-3, batch_size=60, precision="fp32")
+LEARN = TrainConfig(epochs=15, lr=3e-3, batch_size=60, precision="fp32")
 
 
 @pytest.mark.parametrize("chunk_size", [None, 24])
@@ -251,8 +254,8 @@ def test_learns_a_language_of_synonyms(shop, tiny_encoder, chunk_size):
     vectors = [embed(model, part, precision="fp32") for part in valid[:2]]
     assert mean_ndcg(valid[2], vectors[0] @ vectors[1].T) == pytest.approx(result.best_metric)
     history = result.history
-    assert history["examples"].sum() == 8 * len(right)
-    assert history["valid_metric"].notna().sum() == 8
+    assert history["examples"].sum() == 15 * len(right)
+    assert history["valid_metric"].notna().sum() == 15
 
 
 def test_learns_from_hard_negatives_what_the_batch_does_not_say(tokenizer, tiny_encoder):
