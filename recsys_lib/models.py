@@ -31,6 +31,7 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -171,11 +172,18 @@ def load_tokenizer(name: str | Path = BUILT_IN) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_encoder(name: str | Path = BUILT_IN) -> PreTrainedModel:
-    """The checkpoint without a head, in float32 and in evaluation mode."""
+def load_encoder(name: str | Path = BUILT_IN, *, dropout: float | None = None) -> PreTrainedModel:
+    """The checkpoint without a head, in float32 and in evaluation mode.
+
+    dropout: sets every dropout rate of the model; None keeps the checkpoint's.
+    """
     folder = model_path(name)
     with _quietly(), _damaged_is_one_line(name, folder):
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        config = AutoConfig.from_pretrained(folder)
+        _set_dropout(config, dropout)
+        model = AutoModel.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True
+        )
     return model.eval()
 
 
@@ -249,9 +257,7 @@ def load_classifier(
     folder = model_path(name)
     with _quietly(), _damaged_is_one_line(name, folder), torch.random.fork_rng():
         config = AutoConfig.from_pretrained(folder, num_labels=num_labels)
-        for field in _DROPOUTS:
-            if dropout is not None and isinstance(getattr(config, field, None), float):
-                setattr(config, field, dropout)
+        _set_dropout(config, dropout)
         if config.pad_token_id is None:
             config.pad_token_id = load_tokenizer(name).pad_token_id
         family = AutoModelForSequenceClassification
@@ -274,6 +280,12 @@ def load_classifier(
             f"{absent[0]} first: it does not fit its config.json"
         )
     return model.eval()
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
+    for field in _DROPOUTS:
+        if dropout is not None and isinstance(getattr(config, field, None), float):
+            setattr(config, field, dropout)
 
 
 def autocast(device: torch.device | str, precision: str = "auto") -> torch.autocast:
@@ -303,8 +315,7 @@ def embed(
     pooling: "mean" over a text's tokens (what the built-in model was trained with) or "first" (the
     [CLS] token). normalize: to length 1, so that a dot product is a cosine.
     """
-    if pooling not in ("mean", "first"):
-        raise InputError(f"pooling={pooling!r}: allowed are 'mean' and 'first'")
+    check_pooling(pooling)
     out = np.zeros((len(encoded), model.config.hidden_size), dtype=np.float32)
     batches = make_batches(encoded.lengths, max_tokens=batch_tokens, shuffle=False)
     device = next(model.parameters()).device
@@ -316,17 +327,29 @@ def embed(
     ):
         for rows in batches:
             batch = {key: value.to(device) for key, value in collate(encoded, rows).items()}
-            hidden = model(**batch).last_hidden_state.float()
-            if pooling == "mean":
-                mask = batch["attention_mask"][:, :, None].float()
-                vectors = (hidden * mask).sum(1) / mask.sum(1)
-            else:
-                vectors = hidden[:, 0]
+            vectors = pool(model(**batch).last_hidden_state, batch["attention_mask"], pooling)
             if normalize:
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
             out[rows] = vectors.cpu().numpy()
             bar.update(len(rows))
     return out
+
+
+def check_pooling(pooling: str) -> None:
+    """Raises InputError if `pool` knows no such way."""
+    if pooling not in ("mean", "first"):
+        raise InputError(f"pooling={pooling!r}: allowed are 'mean' and 'first'")
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str = "mean") -> torch.Tensor:
+    """One float32 vector per text, (rows, width), from the states of its tokens.
+
+    hidden: (rows, T, width). mask: (rows, T), 0 where padded. pooling: see `embed`.
+    """
+    if pooling == "first":
+        return hidden[:, 0].float()
+    weights = mask[:, :, None].float()
+    return (hidden.float() * weights).sum(1) / weights.sum(1)
 
 
 @contextlib.contextmanager

@@ -85,6 +85,28 @@ class Relevance:
             return matrix
         return self.grades(asked.unique())[asked.unique().get_indexer(asked)]
 
+    def judged(self, query_ids: Sequence[object] | pd.Series | None = None) -> np.ndarray:
+        """The judgements of some queries (all by default) by row, (J, 3) int64.
+
+        Columns: row of the query in `query_ids`, row of the product in `products`, grade. Only what
+        was judged is listed, and memory grows with that.
+
+        Raises:
+            InputError: a query that there is not, or one twice.
+        """
+        known = pd.Index(self.queries["query_id"])
+        asked = known if query_ids is None else pd.Index(query_ids)
+        missing = asked[~asked.isin(known)]
+        if len(missing):
+            raise InputError(f'query_ids: {self.name} has no query "{missing[0]}".')
+        if not asked.is_unique:
+            raise InputError(f'query_ids: query "{asked[asked.duplicated()][0]}" stands twice.')
+        rows = asked.get_indexer(self.judgements["query_id"])
+        columns = pd.Index(self.products["product_id"]).get_indexer(self.judgements["product_id"])
+        table = np.column_stack([rows, columns, self.judgements["grade"]]).astype(np.int64)
+        table = table[rows >= 0]
+        return table[np.argsort(table[:, 0], kind="stable")]
+
 
 def build_relevance(
     name: str,

@@ -91,6 +91,8 @@ def test_dropout_is_set_everywhere(checkpoints):
         rates = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
         assert rates <= {0.37, 0.2}, family  # 0.2: DistilBERT's own rate before its head
         assert 0.37 in rates
+        encoder = models.load_encoder(folder, dropout=0.0)
+        assert {m.p for m in encoder.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
 
 
 def test_saved_and_loaded_again_is_the_same_model(tiny_classifier, tokenizer, tmp_path):

@@ -184,6 +184,21 @@ def test_the_matrix_of_grades_is_the_table_of_judgements():
     assert (task.grades([asked[0], asked[0]]) == matrix[0]).all()
 
 
+def test_judged_lists_what_the_matrix_of_grades_holds():
+    task = build(*tables(), complete=False)
+    asked = task.part("test")["query_id"].tolist()[::-1]
+    rows = task.judged(asked)
+    matrix = np.full((len(asked), 12), NOT_JUDGED)
+    matrix[rows[:, 0], rows[:, 1]] = rows[:, 2]
+    assert (matrix == task.grades(asked)).all()
+    assert len(rows) == (matrix != NOT_JUDGED).sum() and (np.diff(rows[:, 0]) >= 0).all()
+    assert len(task.judged()) == len(task.judgements)
+    with pytest.raises(InputError, match="stands twice"):
+        task.judged([asked[0], asked[0]])
+    with pytest.raises(InputError, match='shop has no query "999"'):
+        task.judged([999])
+
+
 def test_asking_for_what_there_is_not():
     task = build(*tables())
     with pytest.raises(InputError, match='"dev" is not one of "train"'):

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 
-from recsys_lib import training
+from recsys_lib import training_loop
 from recsys_lib.losses import bce_with_logits
 from recsys_lib.text import collate, encode
 from recsys_lib.training import TrainConfig, TrainingError, fit, learning_rate, plan_steps, predict
@@ -278,7 +278,7 @@ def test_killed_by_the_system_while_saving_a_checkpoint(parts, tmp_path):
 def test_a_full_disk_keeps_the_checkpoint_before(parts, tiny_classifier, tmp_path, monkeypatch):
     (train, labels), _ = parts
     config = TrainConfig(epochs=1, batch_size=16, checkpoint_every=4)
-    saved = training.save_checkpoint
+    saved = training_loop.save_checkpoint
 
     def full_at_eight(folder, identity, **kwargs):
         if kwargs["state"]["step"] == 8:
@@ -289,7 +289,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(parts, tiny_classifier, tmp_pat
             monkeypatch.setattr("recsys_lib.checkpoints.save_file", full)
         saved(folder, identity, **kwargs)
 
-    monkeypatch.setattr(training, "save_checkpoint", full_at_eight)
+    monkeypatch.setattr(training_loop, "save_checkpoint", full_at_eight)
     with pytest.raises(InputError, match="the disk is full"):
         fit(tiny_classifier(), train, labels, config=config, run_dir=tmp_path)
     assert [p.name for p in tmp_path.glob("*checkpoint-*")] == ["checkpoint-00000004"]
