@@ -271,6 +271,7 @@ def compare_indexes(
     breadths: for "ivf" and "hnsw", the breadths to try; by default 1, 4, 16 and 64 clusters, and
         16, 64 and 256 candidates.
     rounds: queries that are asked one at a time, for the latency.
+    threads: FAISS's, by default torch's; exact search has those of numpy's BLAS.
 
     Returns a row per size, index and breadth: vectors, index ("exact", "flat", "ivf", "hnsw"),
     breadth (0 where there is none), recall (mean over queries, at k, against exact), ms_median and

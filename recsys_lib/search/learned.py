@@ -127,7 +127,8 @@ class RankModel:
     """A trained LambdaMART.
 
     text: the trees as LightGBM writes them. names: the features, in order. rounds: trees kept by
-    early stopping. history: NDCG of the validation queries after each round. gains: what each
+    early stopping. history: NDCG of the validation queries after each round, among their judged
+    candidates only. gains: what each
     feature's splits gained in training, a Series by feature, the largest first.
     """
 
@@ -147,11 +148,11 @@ def fit_lambdamart(
     k: int = 10,
     rounds: int = 400,
     patience: int = 40,
-    leaves: int = 15,
+    leaves: int = 7,
     learning_rate: float = 0.05,
-    min_leaf: int = 20,
+    min_leaf: int = 50,
     seed: int = 0,
-    threads: int = 2,
+    threads: int = 1,
 ) -> RankModel:
     """Boost trees on the training queries, as many as serve the validation queries' NDCG@k best.
 
@@ -159,7 +160,9 @@ def fit_lambdamart(
         where nobody judged the pair: such pairs, and then queries whose candidates are all of one
         grade (they teach no order), are left out.
     rounds: at most so many trees; patience: rounds without a better NDCG until it stops.
-    leaves, min_leaf: of each tree, and training pairs per leaf.
+    leaves, min_leaf: of each tree, and training pairs per leaf; small, as graded queries are few.
+    threads: more than one pay off from some hundred thousand pairs on, and only where the cores are
+        idle: LightGBM's threads wait for one another many times per tree.
 
     The same data, seed and number of threads give the same trees.
     Raises InputError where the two parts have other features, or nothing is left to learn from.

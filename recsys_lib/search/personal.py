@@ -152,7 +152,7 @@ def search_for(
     k: int = 10,
     purchases: Sequence[object] = (),
     profile: str = "",
-    weight: float = 0.2,
+    weight: float = 0.1,
     keywords: KeywordIndex | None = None,
     keep_bought: bool = False,
     max_length: int = 64,
@@ -162,7 +162,8 @@ def search_for(
     products: the catalog, with `product_id`. vectors: of its texts, by the same encoder: (N, d), or
         the parts of a `catalog.Catalog`.
     purchases: product ids that the shopper bought; profile: the shopper in words ("runs marathons,
-        likes muted colors"), which counts as one more purchase. weight: see `personal_vectors`.
+        likes muted colors"), which counts as one more purchase.
+    weight: see `personal_vectors`; `choose_weight` finds the one that serves a shop's own log.
     keywords: where given, its BM25 ranking of the wish is fused with that of the vectors
         (`fusion.reciprocal_rank_fusion`); the scores are then those of the fusion.
     keep_bought: whether to show again what the shopper has.
