@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from recsys_lib.models import embed, load_encoder, load_tokenizer
 from recsys_lib.search import catalog, embed_catalog, exact_search, open_catalog
@@ -77,16 +77,15 @@ SCRIPT = """
     given = json.loads(sys.stdin.readline())
     def slowly(path, content, write=catalog.atomic_write):
         print("before", path.name, flush=True)
-        time.sleep(given["pause"])
+        time.sleep(0.1)
         write(path, content)
-        print("after", path.name, flush=True)
-        time.sleep(given["pause"])
     catalog.atomic_write = slowly
     embed_catalog(given["texts"], given["folder"], model=given["model"], **given["options"])
 """
 
 
-def start(folder, model, pause):
+def test_a_killed_process_is_taken_up_to_the_same_bytes(whole, model, tmp_path):
+    """SIGKILL, as from a kernel out of memory, while the third shard is about to be saved."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SCRIPT)],
         stdin=subprocess.PIPE,
@@ -94,21 +93,9 @@ def start(folder, model, pause):
         text=True,
         cwd=project_folder(),
     )
-    given = {
-        "texts": TEXTS,
-        "folder": str(folder),
-        "model": str(model),
-        "options": OPTIONS,
-        "pause": pause,
-    }
+    given = {"texts": TEXTS, "folder": str(tmp_path), "model": str(model), "options": OPTIONS}
     process.stdin.write(json.dumps(given) + "\n")
     process.stdin.flush()
-    return process
-
-
-def test_a_killed_process_is_taken_up_to_the_same_bytes(whole, model, tmp_path):
-    """SIGKILL, as from a kernel out of memory, while the third shard is about to be saved."""
-    process = start(tmp_path, model, pause=0.05)
     for line in process.stdout:
         if line.startswith("before 00002"):
             process.send_signal(signal.SIGKILL)
@@ -259,19 +246,14 @@ def test_a_damaged_shard_is_noticed_and_made_again(whole, model, tmp_path, damag
     assert contents(tmp_path) == contents(whole.folder)
 
 
-def test_of_two_processes_one_is_refused(model, tmp_path):
-    process = start(tmp_path, model, pause=60)
-    try:
-        assert process.stdout.readline().startswith("before")
-        started = time.monotonic()
+def test_of_two_that_embed_at_once_one_is_refused(whole, model, tmp_path):
+    """The lock of a file belongs to whoever opened it, in another process or in this one."""
+    with FileLock(tmp_path / ".lock"):
         with pytest.raises(InputError, match="another process is embedding into it"):
             embed_catalog(TEXTS, tmp_path, model=model, **OPTIONS)
-        assert time.monotonic() - started < 30
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        assert not list(tmp_path.glob("*.npy"))
+    embed_catalog(TEXTS, tmp_path, model=model, **OPTIONS)
+    assert contents(tmp_path) == contents(whole.folder)
 
 
 def test_bad_input_is_one_line(model, tokenizer, tmp_path):
