@@ -81,19 +81,22 @@ def _better(
         if not np.isfinite(new[0]).all():  # NaN or infinity in a product spoils every score of it
             bad = first_row + int(np.flatnonzero(~np.isfinite(new[0]))[0])
             raise InputError(f"products: vector {bad} has NaN, or values too large to multiply")
-        if first_row == 0:
-            found = top_k(new, rows.shape[1])
-        else:
-            # A later row replaces an earlier one only if it is strictly better.
-            query, column = np.nonzero(new > scores[part, -1:])
-            old_query, old_at = np.nonzero(rows[part] >= 0)
-            found = rank_triples(
-                np.concatenate([old_query, query]),
-                np.concatenate([rows[part][old_query, old_at], column + first_row]),
-                np.concatenate([scores[part][old_query, old_at], new[query, column]]),
-                len(new),
-                rows.shape[1],
-            )
+        # A later row replaces an earlier one only if it is strictly better.
+        better = new > scores[part, -1:]
+        if np.count_nonzero(better) <= 4 * rows.shape[1] * len(new):
+            query, column = np.nonzero(better)
+        else:  # the first block, or a catalog sorted by what is asked for
+            in_block = top_k(new, rows.shape[1])
+            query, at = np.nonzero(in_block.rows >= 0)
+            column = in_block.rows[query, at]
+        old_query, old_at = np.nonzero(rows[part] >= 0)
+        found = rank_triples(
+            np.concatenate([old_query, query]),
+            np.concatenate([rows[part][old_query, old_at], column + first_row]),
+            np.concatenate([scores[part][old_query, old_at], new[query, column]]),
+            len(new),
+            rows.shape[1],
+        )
         rows[part], scores[part] = found.rows, found.scores
     return best
 

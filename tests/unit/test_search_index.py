@@ -108,6 +108,15 @@ def test_a_large_catalog_needs_little_memory(tmp_path):
     assert peak < 16e6
 
 
+def test_a_catalog_whose_best_come_last(vectors):
+    """Every product of a later block is better than all before it."""
+    products, queries = vectors
+    order = np.argsort(products @ queries[0])
+    found = exact_search(queries[:9], products[order], 10, memory=1)
+    assert np.array_equal(found.rows, brute_force(queries[:9], products[order], 10))
+    assert (found.rows[0] > 5_980).all()
+
+
 def test_gathering_vectors_from_parts():
     array = np.arange(20, dtype=np.float32).reshape(10, 2)
     parts = [array[:3], array[3:3], array[3:]]
