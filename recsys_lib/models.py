@@ -194,12 +194,9 @@ class _MeanPooledBody(BertModel):
         self, *args: object, attention_mask: torch.Tensor | None = None, **kwargs: object
     ) -> BaseModelOutputWithPooling:
         out = super().forward(*args, attention_mask=attention_mask, **kwargs)
-        hidden = out.last_hidden_state.float()
         if attention_mask is None:
-            mean = hidden.mean(1)
-        else:
-            mask = attention_mask[:, :, None].float()
-            mean = (hidden * mask).sum(1) / mask.sum(1)
+            attention_mask = out.last_hidden_state.new_ones(out.last_hidden_state.shape[:2])
+        mean = pool(out.last_hidden_state, attention_mask)
         return BaseModelOutputWithPooling(
             last_hidden_state=out.last_hidden_state,
             pooler_output=torch.nn.functional.rms_norm(mean, mean.shape[-1:]),

@@ -226,7 +226,12 @@ BROUGHT_ALONG = {
     "traitlets": "jupyterlab",
     "zmq": "jupyterlab",
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "IPython": "ipython"}
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "IPython": "ipython",
+    "faiss": "faiss-cpu",
+}
 
 
 def test_every_import_is_declared():

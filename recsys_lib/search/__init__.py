@@ -1,0 +1,80 @@
+"""Search: rankers, fusion, the vector index, learning to rank, and a shopper's own words.
+
+``results`` is the form of every ranking; ``lexical`` searches keywords, ``index`` vectors (exactly
+or by FAISS); ``catalog`` embeds a catalog onto disk; ``fusion`` makes one ranking of several,
+``learned`` re-ranks by LambdaMART, and ``personal`` answers a wish with earlier purchases in mind.
+"""
+
+from recsys_lib.search.catalog import Catalog, embed_catalog, open_catalog
+from recsys_lib.search.fusion import reciprocal_rank_fusion, weighted_fusion
+from recsys_lib.search.index import (
+    VectorIndex,
+    build_index,
+    clustered_vectors,
+    compare_indexes,
+    exact_search,
+    index_search,
+    recall_against,
+    take_vectors,
+)
+from recsys_lib.search.learned import (
+    RankFeatures,
+    RankModel,
+    fit_lambdamart,
+    rank_by_model,
+    rank_features,
+)
+from recsys_lib.search.lexical import (
+    KeywordIndex,
+    keyword_index,
+    keyword_scores,
+    keyword_search,
+    words,
+)
+from recsys_lib.search.personal import (
+    Found,
+    ShownLists,
+    choose_weight,
+    lists_from_log,
+    personal_vectors,
+    search_for,
+    taste_vectors,
+)
+from recsys_lib.search.results import NO_ROW, Ranking, rank_triples, top_k
+
+__all__ = [
+    "NO_ROW",
+    "Catalog",
+    "Found",
+    "KeywordIndex",
+    "RankFeatures",
+    "RankModel",
+    "Ranking",
+    "ShownLists",
+    "VectorIndex",
+    "build_index",
+    "choose_weight",
+    "clustered_vectors",
+    "compare_indexes",
+    "embed_catalog",
+    "exact_search",
+    "fit_lambdamart",
+    "index_search",
+    "keyword_index",
+    "keyword_scores",
+    "keyword_search",
+    "lists_from_log",
+    "open_catalog",
+    "personal_vectors",
+    "rank_by_model",
+    "rank_features",
+    "rank_triples",
+    "recall_against",
+    "reciprocal_rank_fusion",
+    "search_for",
+    "take_vectors",
+    "taste_vectors",
+    "top_k",
+    "weighted_fusion",
+    "words",
+]
