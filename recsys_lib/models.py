@@ -186,12 +186,9 @@ class _MeanPooledBody(BertModel):
         self, *args: object, attention_mask: torch.Tensor | None = None, **kwargs: object
     ) -> BaseModelOutputWithPooling:
         out = super().forward(*args, attention_mask=attention_mask, **kwargs)
-        hidden = out.last_hidden_state.float()
         if attention_mask is None:
-            mean = hidden.mean(1)
-        else:
-            mask = attention_mask[:, :, None].float()
-            mean = (hidden * mask).sum(1) / mask.sum(1)
+            attention_mask = out.last_hidden_state.new_ones(out.last_hidden_state.shape[:2])
+        mean = _pool(out.last_hidden_state, attention_mask, "mean")
         return BaseModelOutputWithPooling(
             last_hidden_state=out.last_hidden_state,
             pooler_output=torch.nn.functional.rms_norm(mean, mean.shape[-1:]),
@@ -316,17 +313,21 @@ def embed(
     ):
         for rows in batches:
             batch = {key: value.to(device) for key, value in collate(encoded, rows).items()}
-            hidden = model(**batch).last_hidden_state.float()
-            if pooling == "mean":
-                mask = batch["attention_mask"][:, :, None].float()
-                vectors = (hidden * mask).sum(1) / mask.sum(1)
-            else:
-                vectors = hidden[:, 0]
+            vectors = _pool(model(**batch).last_hidden_state, batch["attention_mask"], pooling)
             if normalize:
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
             out[rows] = vectors.cpu().numpy()
             bar.update(len(rows))
     return out
+
+
+def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """(rows, width) float32 from (rows, T, width); mask: (rows, T), 0 where padded."""
+    hidden = hidden.float()
+    if pooling == "first":
+        return hidden[:, 0]
+    weights = mask[:, :, None].float()
+    return (hidden * weights).sum(1) / weights.sum(1)
 
 
 @contextlib.contextmanager
