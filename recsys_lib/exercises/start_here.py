@@ -14,7 +14,7 @@ from recsys_lib.exercises.answers import as_array, examine, say
 
 # --- 1: a wish of your own ------------------------------------------------------------------------
 
-_EXAMPLE = "something warm and waterproof for a hike"
+_EXAMPLE = "something for a long run"
 _CLEARLY = 0.2  # of NDCG@10
 
 

@@ -37,7 +37,8 @@ def intervals(
     for row, number in zip(rows, value, strict=True):
         text = f"{number:{sign}.{digits}f}".replace("-", "−")
         ax.annotate(text, (number, row), (0, 7), textcoords="offset points",
-                    ha="center", size=9)  # fmt: skip
+                    ha="center", size=9,
+                    bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
     ax.set_yticks(rows, table["name"])
     ax.set_ylim(len(table) - 0.5, -0.75)
     ax.grid(axis="y", visible=False)
