@@ -2,7 +2,8 @@
 
 ``results`` is the form of every ranking; ``lexical`` searches keywords, ``index`` vectors (exactly
 or by FAISS); ``catalog`` embeds a catalog onto disk; ``fusion`` makes one ranking of several,
-``learned`` re-ranks by LambdaMART, and ``personal`` answers a wish with earlier purchases in mind.
+``learned`` re-ranks by LambdaMART, ``tuned`` fine-tunes bi-encoder and cross-encoder and keeps
+them, and ``personal`` answers a wish with earlier purchases in mind.
 """
 
 from recsys_lib.search.catalog import Catalog, embed_catalog, open_catalog
@@ -41,6 +42,12 @@ from recsys_lib.search.personal import (
     taste_vectors,
 )
 from recsys_lib.search.results import NO_ROW, Ranking, rank_triples, top_k
+from recsys_lib.search.tuned import (
+    TunedRanker,
+    encode_products,
+    tuned_biencoder,
+    tuned_crossencoder,
+)
 
 __all__ = [
     "NO_ROW",
@@ -51,12 +58,14 @@ __all__ = [
     "RankModel",
     "Ranking",
     "ShownLists",
+    "TunedRanker",
     "VectorIndex",
     "build_index",
     "choose_weight",
     "clustered_vectors",
     "compare_indexes",
     "embed_catalog",
+    "encode_products",
     "exact_search",
     "fit_lambdamart",
     "index_search",
@@ -75,6 +84,8 @@ __all__ = [
     "take_vectors",
     "taste_vectors",
     "top_k",
+    "tuned_biencoder",
+    "tuned_crossencoder",
     "weighted_fusion",
     "words",
 ]

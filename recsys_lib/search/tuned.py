@@ -1,0 +1,316 @@
+"""Bi-encoder and cross-encoder fine-tuned on a search task, trained once and then kept.
+
+The recipe, in the order of its steps:
+
+1. the encoder learns to find the right product among those of the batch (`biencoder`);
+2. the products that it still takes for right are mined (`negatives`), and it learns against them;
+3. a cross-encoder, which reads query and product together, learns to order what stands on top.
+
+What `fit_biencoder` and `fit_crossencoder` do can be had without this module; it adds what each
+step is given and where the result is kept (`workbook.artifact`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel
+
+from recsys_lib.biencoder import fit_biencoder
+from recsys_lib.crossencoder import fit_crossencoder
+from recsys_lib.datasets.relevance_tables import Relevance
+from recsys_lib.models import (
+    BUILT_IN,
+    embed,
+    load_classifier,
+    load_encoder,
+    load_tokenizer,
+    model_fingerprint,
+    save_model,
+)
+from recsys_lib.negatives import mine_negatives, sample_lists, sample_pairs
+from recsys_lib.search.index import exact_search
+from recsys_lib.text import Encoded, encode
+from recsys_lib.training_loop import FitResult, TrainConfig
+from recsys_lib.workbook import InputError, artifact
+
+_MINED = 20  # hard negatives kept per query, of which each batch draws some
+
+
+@dataclass(frozen=True)
+class TunedRanker:
+    """A ranker's weights and how they were trained.
+
+    folder: of the artifact; its `model` is a checkpoint with tokenizer. kind: "biencoder" or
+    "crossencoder". reads: the column of the products that it reads. max_length: tokens of it.
+    examples: pairs that it was trained on. result: see `training_loop.FitResult`.
+    """
+
+    folder: Path
+    kind: str
+    reads: str
+    max_length: int
+    examples: int
+    result: FitResult
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the model, which every loader takes as a name."""
+        return self.folder / "model"
+
+    def load(self) -> PreTrainedModel:
+        """The model with its fine-tuned weights."""
+        load = load_encoder if self.kind == "biencoder" else load_classifier
+        return load(self.checkpoint)
+
+
+def encode_products(
+    task: Relevance, *, reads: str = "name", model: str | Path = BUILT_IN, max_length: int = 32
+) -> Encoded:
+    """The catalog's texts of one column, encoded in order. Raises InputError for no such column."""
+    if reads not in task.products:
+        raise InputError(f'reads = "{reads}": the products of {task.name} have no such column')
+    return encode(load_tokenizer(model), task.products[reads], max_length=max_length)
+
+
+def tuned_biencoder(
+    task: Relevance,
+    config: TrainConfig,
+    *,
+    reads: str = "name",
+    model: str | Path = BUILT_IN,
+    max_length: int = 32,
+    start: TunedRanker | None = None,
+    negatives: int = 0,
+    depth: int = 60,
+    least: int | None = None,
+    never: int | None = None,
+    per_query: int = 6,
+    temperature: float = 0.05,
+    chunk_size: int | None = None,
+    valid_products: int = 3_000,
+    runs: Path | None = None,
+) -> TunedRanker:
+    """The encoder fine-tuned on the training queries, chosen by NDCG@10 on the validation queries.
+
+    Args:
+        task: its test part is not looked at.
+        config: see `fit_biencoder`; `batch_size` counts pairs of a query and a right product.
+        reads: the column of the products that the encoder reads. max_length: tokens of each text.
+        model: the checkpoint to start from.
+        start: a bi-encoder made by this function, to go on from instead.
+        negatives: hard negatives per query and batch, drawn from those that the model which is
+            started from ranks among the first `depth` wrong ones. Where judgements are not
+            complete, only products that were judged wrong count as wrong.
+        least: the lowest grade of a right product; by default the highest grade in use.
+        never: products of this grade and above are never negatives; by default `least`.
+        per_query: right products per query, drawn at random.
+        temperature, chunk_size: see `fit_biencoder`.
+        valid_products: size of the part of the catalog that validation ranks.
+        runs: where artifacts lie; by default `runs_folder()`.
+
+    Raises:
+        InputError: no query to train or validate on, a column or grade that there is not.
+    """
+    source = start.checkpoint if start else model
+    train, valid = _parts(task)
+    judged = task.judged(train["query_id"])
+    top = int(judged[:, 2].max(initial=0)) if least is None else least
+    spared = top if never is None else never
+    options = {
+        "reads": reads,
+        "max_length": max_length,
+        "negatives": negatives,
+        "depth": depth,
+        "least": top,
+        "never": spared,
+        "per_query": per_query,
+        "temperature": temperature,
+        "chunk_size": chunk_size,
+        "valid_products": valid_products,
+    }
+
+    def build(folder: Path) -> None:
+        encoder = load_encoder(source, dropout=0.0)
+        tokenizer = load_tokenizer(source)
+        items = encode_products(task, reads=reads, model=source, max_length=max_length)
+        queries, asked = (
+            encode(tokenizer, q["text"], max_length=max_length) for q in (train, valid)
+        )
+        kept = judged[judged[:, 2] >= spared][:, :2]
+        mined = None
+        if negatives:
+            mined = _mine(task, encoder, queries, items, judged, spared, depth, config.seed)
+        pairs = sample_pairs(judged, least=top, per_query=per_query, seed=config.seed)
+        some = np.random.default_rng(config.seed).permutation(len(items))[:valid_products]
+        some = np.sort(some)
+        result = fit_biencoder(
+            encoder,
+            queries,
+            items,
+            pairs,
+            config=config,
+            temperature=temperature,
+            relevant=kept,
+            hard_negatives=mined,
+            negatives_per_query=max(1, negatives),
+            chunk_size=chunk_size,
+            valid=(asked, items.take(some), task.grades(valid["query_id"])[:, some]),
+        )
+        _keep(folder, encoder, source, result, examples=len(pairs))
+
+    return _kept("biencoder", task, source, config, options, build, runs)
+
+
+def tuned_crossencoder(
+    task: Relevance,
+    first: TunedRanker,
+    config: TrainConfig,
+    *,
+    model: str | Path = BUILT_IN,
+    max_length: int = 48,
+    loss: str = "listnet",
+    per_grade: int = 2,
+    negatives: int = 3,
+    depth: int = 60,
+    valid_depth: int = 20,
+    chunk_size: int | None = None,
+    runs: Path | None = None,
+) -> TunedRanker:
+    """A cross-encoder trained on graded lists of the training queries, to re-rank what `first`
+    finds; chosen by NDCG@10 over what `first` finds for the validation queries.
+
+    Args:
+        task: its test part is not looked at.
+        first: a bi-encoder, see `tuned_biencoder`; the cross-encoder reads the same column.
+        config: see `fit_crossencoder`; `batch_size` counts queries, unless `loss` is "bce".
+        model: the checkpoint to start from. max_length: tokens of query and product together.
+        loss: see `fit_crossencoder`.
+        per_grade: products of each grade in a query's list, drawn at random.
+        negatives: wrong products in it that `first` ranks among the first `depth` wrong ones.
+        valid_depth: products of each validation query that are re-ranked.
+        chunk_size: see `fit_crossencoder`.
+        runs: where artifacts lie; by default `runs_folder()`.
+    """
+    train, valid = _parts(task)
+    judged = task.judged(train["query_id"])
+    options = {
+        "first": model_fingerprint(first.checkpoint),
+        "reads": first.reads,
+        "max_length": max_length,
+        "loss": loss,
+        "per_grade": per_grade,
+        "negatives": negatives,
+        "depth": depth,
+        "valid_depth": valid_depth,
+        "chunk_size": chunk_size,
+    }
+
+    def build(folder: Path) -> None:
+        encoder, tokenizer = first.load(), load_tokenizer(model)
+        items = encode_products(
+            task, reads=first.reads, model=first.checkpoint, max_length=first.max_length
+        )
+        queries, asked = (
+            encode(load_tokenizer(first.checkpoint), q["text"], max_length=first.max_length)
+            for q in (train, valid)
+        )
+        mined = None
+        if negatives:
+            mined = _mine(task, encoder, queries, items, judged, 1, depth, config.seed)
+            mined = mined[:, :negatives]
+        rows = sample_lists(judged, per_grade=per_grade, negatives=mined, seed=config.seed)
+        found = exact_search(embed(encoder, asked), embed(encoder, items), valid_depth).rows
+        listed = np.argwhere(found >= 0)
+        ranked = np.column_stack([listed[:, 0], found[listed[:, 0], listed[:, 1]]])
+        grades = np.maximum(task.grades(valid["query_id"])[ranked[:, 0], ranked[:, 1]], 0)
+        names = task.products[first.reads].tolist()
+
+        def read(words: pd.Series, pairs: np.ndarray) -> Encoded:
+            asked = [words.iloc[q] for q in pairs[:, 0]]
+            return encode(
+                tokenizer, asked, pairs=[names[i] for i in pairs[:, 1]], max_length=max_length
+            )
+
+        scorer = load_classifier(model, dropout=0.0, seed=config.seed)
+        result = fit_crossencoder(
+            scorer,
+            read(train["text"], rows),
+            rows[:, 2],
+            rows[:, 0],
+            loss=loss,
+            config=config,
+            chunk_size=chunk_size,
+            valid=(read(valid["text"], ranked), grades, ranked[:, 0]),
+        )
+        _keep(folder, scorer, model, result, examples=len(rows))
+
+    return _kept("crossencoder", task, model, config, options, build, runs)
+
+
+def _parts(task: Relevance) -> tuple[pd.DataFrame, pd.DataFrame]:
+    train, valid = task.part("train"), task.part("valid")
+    for name, part in (("train", train), ("validate", valid)):
+        if not len(part):
+            raise InputError(f"{task.name} has no query to {name} on: give more queries")
+    return train, valid
+
+
+def _mine(
+    task: Relevance,
+    encoder: PreTrainedModel,
+    queries: Encoded,
+    items: Encoded,
+    judged: np.ndarray,
+    spared: int,
+    depth: int,
+    seed: int,
+) -> np.ndarray:
+    """Hard negatives of the training queries, (Q, _MINED)."""
+    wrong = None if task.complete else judged[judged[:, 2] < spared][:, :2]
+    return mine_negatives(
+        embed(encoder, queries),
+        embed(encoder, items),
+        judged[judged[:, 2] >= spared][:, :2],
+        n=min(_MINED, depth),
+        irrelevant=wrong,
+        unjudged=task.complete,
+        depth=depth,
+        seed=seed,
+    )
+
+
+def _keep(
+    folder: Path, model: PreTrainedModel, source: str | Path, result: FitResult, *, examples: int
+) -> None:
+    save_model(model, folder / "model", load_tokenizer(source))
+    result.history.to_parquet(folder / "history.parquet")
+    rest = {k: v for k, v in vars(result).items() if k != "history"} | {"examples": examples}
+    (folder / "result.json").write_text(json.dumps(rest), encoding="utf-8")
+
+
+def _kept(
+    kind: str,
+    task: Relevance,
+    source: str | Path,
+    config: TrainConfig,
+    options: dict,
+    build: Callable[[Path], None],
+    runs: Path | None,
+) -> TunedRanker:
+    key = {
+        "data": task.fingerprint,
+        "model": model_fingerprint(source),
+        "config": asdict(config),
+        "options": options,
+    }
+    folder = artifact(f"search-{kind}", key, build, runs=runs)
+    rest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    examples = rest.pop("examples")
+    result = FitResult(history=pd.read_parquet(folder / "history.parquet"), **rest)
+    return TunedRanker(folder, kind, options["reads"], options["max_length"], examples, result)
