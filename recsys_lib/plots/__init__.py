@@ -17,7 +17,15 @@ from recsys_lib.plots.curves import (
     threshold_cost,
     training_curves,
 )
+from recsys_lib.plots.ranking import (
+    discounts,
+    few_shot,
+    grouped_intervals,
+    rankings_side_by_side,
+    win_loss,
+)
 from recsys_lib.plots.style import COLORS, LINES, MARKERS, look, show, use_style
+from recsys_lib.plots.tradeoffs import index_tradeoff, quality_against_latency
 
 __all__ = [
     "COLORS",
@@ -25,7 +33,11 @@ __all__ = [
     "MARKERS",
     "bars",
     "calibration",
+    "discounts",
+    "few_shot",
+    "grouped_intervals",
     "heatmap",
+    "index_tradeoff",
     "intervals",
     "learning_curve",
     "lengths",
@@ -34,9 +46,12 @@ __all__ = [
     "loss_and_slope",
     "precision_recall",
     "product_grid",
+    "quality_against_latency",
+    "rankings_side_by_side",
     "roc",
     "show",
     "threshold_cost",
     "training_curves",
     "use_style",
+    "win_loss",
 ]

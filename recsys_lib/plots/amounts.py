@@ -1,6 +1,5 @@
 """Amounts: estimates with intervals, bars, lengths, tables as shaded cells, product pictures."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -9,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from recsys_lib.plots.labels import wrap
 from recsys_lib.plots.style import COLORS, look, set_axes, set_legend, set_title
 
 
@@ -164,11 +164,7 @@ def product_grid(
                 spine.set_visible(False)
         for ax, picture, caption in zip(line, pictures, captions, strict=False):
             ax.imshow(picture, interpolation="nearest")
-            ax.set_xlabel(_wrap(caption), size=8, parse_math=False)
+            ax.set_xlabel(wrap(caption, 18), size=8, parse_math=False)
         line[0].set_ylabel(name, size=11, weight="bold", parse_math=False)
     set_title(fig, title)
     return fig
-
-
-def _wrap(caption: str) -> str:
-    return "\n".join(textwrap.wrap(str(caption), 18, max_lines=3, placeholder=" …"))

@@ -2,8 +2,10 @@
 
 import io
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from IPython import display
 from matplotlib.axes import Axes
@@ -101,3 +103,11 @@ def set_legend(ax: Axes, series: int, *, always: bool = False, loc: str = "best"
     """A legend, where there is more than one of `series` to tell apart."""
     if series > 1 or always:
         ax.legend(loc=loc)
+
+
+def need_columns(table: pd.DataFrame, columns: Sequence[str], function: str) -> None:
+    """Raise ValueError unless the table has rows and these columns."""
+    if missing := [column for column in columns if column not in table.columns]:
+        raise ValueError(f"{function}: the table lacks the column {', '.join(missing)}")
+    if table.empty:
+        raise ValueError(f"{function}: the table has no rows")
