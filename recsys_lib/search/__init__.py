@@ -17,6 +17,7 @@ from recsys_lib.search.index import (
     recall_against,
     take_vectors,
 )
+from recsys_lib.search.index_files import open_index, save_index
 from recsys_lib.search.learned import (
     RankFeatures,
     RankModel,
@@ -65,12 +66,14 @@ __all__ = [
     "keyword_search",
     "lists_from_log",
     "open_catalog",
+    "open_index",
     "personal_vectors",
     "rank_by_model",
     "rank_features",
     "rank_triples",
     "recall_against",
     "reciprocal_rank_fusion",
+    "save_index",
     "search_for",
     "take_vectors",
     "taste_vectors",
