@@ -1,8 +1,9 @@
 """Search: rankers, fusion, the vector index, learning to rank, and a shopper's own words.
 
 ``results`` is the form of every ranking; ``lexical`` searches keywords, ``index`` vectors (exactly
-or by FAISS); ``catalog`` embeds a catalog onto disk; ``fusion`` makes one ranking of several,
-``learned`` re-ranks by LambdaMART, and ``personal`` answers a wish with earlier purchases in mind.
+or by FAISS), ``index_files`` saves an index; ``catalog`` embeds a catalog onto disk; ``fusion``
+makes one ranking of several, ``learned`` re-ranks by LambdaMART; ``personal`` answers a wish with
+earlier purchases in mind, and ``page`` shows what it found.
 """
 
 from recsys_lib.search.catalog import Catalog, embed_catalog, open_catalog
@@ -32,6 +33,7 @@ from recsys_lib.search.lexical import (
     keyword_search,
     words,
 )
+from recsys_lib.search.page import ResultPage, result_page, search_box
 from recsys_lib.search.personal import (
     Found,
     ShownLists,
@@ -51,6 +53,7 @@ __all__ = [
     "RankFeatures",
     "RankModel",
     "Ranking",
+    "ResultPage",
     "ShownLists",
     "VectorIndex",
     "build_index",
@@ -73,7 +76,9 @@ __all__ = [
     "rank_triples",
     "recall_against",
     "reciprocal_rank_fusion",
+    "result_page",
     "save_index",
+    "search_box",
     "search_for",
     "take_vectors",
     "taste_vectors",
