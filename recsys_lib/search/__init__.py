@@ -1,9 +1,10 @@
 """Search: rankers, fusion, the vector index, learning to rank, and a shopper's own words.
 
 ``results`` is the form of every ranking; ``lexical`` searches keywords, ``index`` vectors (exactly
-or by FAISS); ``catalog`` embeds a catalog onto disk; ``fusion`` makes one ranking of several,
-``learned`` re-ranks by LambdaMART, ``tuned`` fine-tunes bi-encoder and cross-encoder and keeps
-them, and ``personal`` answers a wish with earlier purchases in mind.
+or by FAISS), ``index_files`` saves an index; ``catalog`` embeds a catalog onto disk; ``fusion``
+makes one ranking of several, ``learned`` re-ranks by LambdaMART, ``tuned`` fine-tunes bi-encoder
+and cross-encoder and keeps them; ``personal`` answers a wish with earlier purchases in mind, and
+``page`` shows what it found.
 """
 
 from recsys_lib.search.catalog import Catalog, embed_catalog, open_catalog
@@ -18,6 +19,7 @@ from recsys_lib.search.index import (
     recall_against,
     take_vectors,
 )
+from recsys_lib.search.index_files import open_index, save_index
 from recsys_lib.search.learned import (
     RankFeatures,
     RankModel,
@@ -32,6 +34,7 @@ from recsys_lib.search.lexical import (
     keyword_search,
     words,
 )
+from recsys_lib.search.page import ResultPage, result_page, search_box
 from recsys_lib.search.personal import (
     Found,
     ShownLists,
@@ -57,6 +60,7 @@ __all__ = [
     "RankFeatures",
     "RankModel",
     "Ranking",
+    "ResultPage",
     "ShownLists",
     "TunedRanker",
     "VectorIndex",
@@ -74,12 +78,16 @@ __all__ = [
     "keyword_search",
     "lists_from_log",
     "open_catalog",
+    "open_index",
     "personal_vectors",
     "rank_by_model",
     "rank_features",
     "rank_triples",
     "recall_against",
     "reciprocal_rank_fusion",
+    "result_page",
+    "save_index",
+    "search_box",
     "search_for",
     "take_vectors",
     "taste_vectors",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,14 +91,14 @@ def embed_catalog(
     number of threads give the same bytes, interrupted or not.
 
     Raises InputError if the folder holds vectors of another model or other options (unless
-    `rebuild`), if another process is embedding into it, for bad options, an empty catalog, or
+    `rebuild`), if another process is writing into it, for bad options, an empty catalog, or
     something that is not a string, and if the disk is full; finished shards are kept in each case.
     """
     folder = Path(folder)
     _check_options(shard_size, dtype, precision)
     if isinstance(texts, str):
         raise InputError("texts is one string: give a list with one text per product")
-    fingerprint = _model_hash(model, tokenizer)
+    fingerprint = model_hash(model, tokenizer)
     encoder, device = None, "cpu"
     if isinstance(model, PreTrainedModel):
         encoder, device = model, next(model.parameters()).device.type
@@ -114,7 +115,7 @@ def embed_catalog(
         "versions": {engine: version(engine) for engine in ("torch", "transformers")},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder):
         _claim(folder, options, rebuild)
         shards = []
         total = len(texts) if hasattr(texts, "__len__") else 0
@@ -173,7 +174,7 @@ def open_catalog(
             f"{folder}: embedding was interrupted: call embed_catalog again, it goes on from there"
         )
     if model is not None:
-        asked = _model_hash(model, tokenizer)
+        asked = model_hash(model, tokenizer)
         if asked != saved["made_from"]["model"]:
             raise InputError(
                 f"{folder}: was embedded with another model: open it with that one, or call "
@@ -209,10 +210,13 @@ def _resolved(precision: str, device: str) -> str:
     return "bf16" if here.device == device and here.precision == "bf16" else "fp32"
 
 
-def _model_hash(
+def model_hash(
     model: str | Path | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
 ) -> str:
-    """Says which encoder it is: by the files of a checkpoint, or by what is in memory."""
+    """Says which encoder it is: by the files of a checkpoint, or by what is in memory.
+
+    Raises InputError for a tokenizer with a checkpoint, or an encoder in memory without one.
+    """
     if not isinstance(model, PreTrainedModel):
         if tokenizer is not None:
             raise InputError("a checkpoint brings its own tokenizer: leave tokenizer out")
@@ -261,13 +265,16 @@ def _is_whole(file: Path, rows: int) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system releases if this process is killed."""
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system releases if this process is killed.
+
+    Raises InputError where another process, or another call in this one, holds it.
+    """
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{folder}: another process is embedding into it: wait for it") from None
+        raise InputError(f"{folder}: another process is writing into it: wait for it") from None
     try:
         yield
     finally:
@@ -308,6 +315,6 @@ def _write(folder: Path, content: dict) -> None:
 def _remove_others(folder: Path, kept: set[str]) -> None:
     """Remove shards of earlier texts or options, and what a kill left half-written."""
     for file in folder.iterdir():
-        ours = file.suffix == ".npy" or (file.name.startswith(".") and file.suffix == ".tmp")
+        ours = re.fullmatch(r"\d{5,}-[0-9a-f]{24}\.npy|\..*\.tmp", file.name)
         if ours and file.name not in kept:
             file.unlink(missing_ok=True)

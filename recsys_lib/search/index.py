@@ -180,7 +180,7 @@ def build_index(
     ):
         if not 1 <= value <= most:
             raise InputError(f"{name} = {value} must lie in 1 … {most}")
-    faiss = _faiss(threads)
+    faiss = load_faiss(threads)
     started = time.perf_counter()
     metric = faiss.METRIC_INNER_PRODUCT
     if kind == "flat":
@@ -225,7 +225,7 @@ def index_search(
         raise InputError(f"breadth = {breadth} must be at least 1")
     if not len(queries):
         return top_k(np.empty((0, 1)), k)
-    faiss = _faiss(threads)
+    faiss = load_faiss(threads)
     options = None
     if index.kind == "ivf":
         probes = max(1, index.engine.nlist // 8) if breadth is None else breadth
@@ -332,7 +332,7 @@ def clustered_vectors(
     return out
 
 
-def _faiss(threads: int | None):
+def load_faiss(threads: int | None):
     """FAISS, with as many threads as torch uses; one on macOS, where two OpenMPs in one process
     end it. Imported here, behind torch: whichever comes first brings the OpenMP for both."""
     import faiss

@@ -8,6 +8,7 @@ is a program of its own, ``recsys_lib.workbook.running``.
 from recsys_lib.workbook.artifacts import artifact
 from recsys_lib.workbook.errors import InputError, is_disk_full, nearest, saving
 from recsys_lib.workbook.files import (
+    atomic_file,
     atomic_write,
     data_folders,
     find_data,
@@ -33,6 +34,7 @@ __all__ = [
     "InputError",
     "Settings",
     "artifact",
+    "atomic_file",
     "atomic_write",
     "check_settings",
     "compare",

@@ -2,7 +2,10 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from recsys_lib.workbook.errors import InputError, saving
 
@@ -65,23 +68,30 @@ def find_data(name: str) -> Path | None:
     return None
 
 
-def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a half.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file to write to; at the end of the block it takes the place of `path`.
 
-    Makes the folder where it is missing. Text is written as UTF-8.
+    A reader sees the old file or the new one, never a half; after an error in the block the old
+    one. Makes the folder where it is missing.
 
     Raises:
         InputError: the disk is full; an older file at `path` is untouched.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     with saving(path.name, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path` as `atomic_file` does. Text is written as UTF-8."""
+    with atomic_file(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)

@@ -249,7 +249,7 @@ def test_a_damaged_shard_is_noticed_and_made_again(whole, model, tmp_path, damag
 def test_of_two_that_embed_at_once_one_is_refused(whole, model, tmp_path):
     """The lock of a file belongs to whoever opened it, in another process or in this one."""
     with FileLock(tmp_path / ".lock"):
-        with pytest.raises(InputError, match="another process is embedding into it"):
+        with pytest.raises(InputError, match="another process is writing into it"):
             embed_catalog(TEXTS, tmp_path, model=model, **OPTIONS)
         assert not list(tmp_path.glob("*.npy"))
     embed_catalog(TEXTS, tmp_path, model=model, **OPTIONS)
