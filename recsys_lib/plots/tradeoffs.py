@@ -177,8 +177,8 @@ def _index_memory(ax: Axes, row: int, index: pd.Series, kind: str) -> None:
     color = look(list(INDEXES).index(kind))["color"]
     ax.barh(row, index["megabytes"], height=0.7, color=color, hatch=hatch, edgecolor="white")
     text = f"{_digits(index['megabytes'])} MB"
-    if index["build_seconds"] > 0:
-        text += f", {_digits(max(index['build_seconds'], 0.001))} s"
+    if (seconds := index["build_seconds"]) > 0:
+        text += f", {_digits(seconds) if seconds >= 0.001 else '<0.001'} s"
     ax.annotate(text, (index["megabytes"], row), (4, 0), textcoords="offset points", va="center",
                 size=9)  # fmt: skip
 

@@ -256,9 +256,10 @@ def test_an_index_is_drawn_as_it_was_measured(compared, latency):
 
 
 def test_memory_and_time_are_written_with_their_units(compared):
-    table = compared.assign(megabytes=1536.4, build_seconds=0.25)
-    fig = plots.index_tradeoff(table, title=TITLE)
-    assert set(texts(fig.axes[2])) == {"1,536 MB, 0.25 s"}
+    for seconds, text in [(0.25, "0.25 s"), (0.0001, "<0.001 s"), (71.4, "71 s")]:
+        table = compared.assign(megabytes=1536.4, build_seconds=seconds)
+        fig = plots.index_tradeoff(table, title=TITLE)
+        assert set(texts(fig.axes[2])) == {f"1,536 MB, {text}"}
 
 
 def test_indexes_that_cannot_be_drawn(compared):
