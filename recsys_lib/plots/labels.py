@@ -120,7 +120,8 @@ def name_points(
                     ha="center", va="center", parse_math=False, path_effects=[_HALO])
         for name, point in zip(names, points, strict=True)
     ]  # fmt: skip
-    sizes = [text.get_window_extent(fig.canvas.get_renderer()).size for text in texts]
+    renderer = fig.canvas.get_renderer()
+    sizes = [np.maximum(text.get_window_extent(renderer).size, 1) for text in texts]
     taken = np.array([_around(dot, 12 * unit, 12 * unit) for dot in dots])
     lines = np.array([_pixels(ax, box, unit) for box in avoid]).reshape(-1, 4)
     choices = [_candidates(dot, size, unit) for dot, size in zip(dots, sizes, strict=True)]

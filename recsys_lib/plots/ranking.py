@@ -153,36 +153,15 @@ def rankings_side_by_side(
 
     Raises:
         ValueError: the lists are of unequal lengths, there is no product, a grade is not on the
-            scale, or a product has neither picture nor text.
+            scale, a picture has another shape, or a product has neither picture nor text.
     """
     texts = [[""] * len(row) for row in pictures] if texts is None else texts
-    if not len(pictures) == len(grades) == len(names) == len(texts):
-        raise ValueError(
-            f"rankings_side_by_side: {len(names)} names, {len(pictures)} rows of pictures, "
-            f"{len(grades)} of grades and {len(texts)} of texts must be equally many"
-        )
-    columns = max((len(row) for row in pictures), default=0)
-    if not columns:
-        raise ValueError("rankings_side_by_side: there is no product to show")
+    _check_rankings(pictures, grades, names, texts, len(scale))
+    columns = max(len(row) for row in pictures)
     colors = [to_hex(plt.colormaps["Blues"](share)) for share in np.linspace(0.3, 1, len(scale))]
     fig, ax = plt.subplots(figsize=(2.0 + 0.87 * columns, 1.3 + 1.14 * len(names)))
-    for row, (name, *cells) in enumerate(zip(names, pictures, grades, texts, strict=True)):
-        if len({len(part) for part in cells}) > 1:
-            raise ValueError(
-                f"rankings_side_by_side: {name} has {len(cells[0])} pictures, {len(cells[1])} "
-                f"grades and {len(cells[2])} texts; each product needs one of each"
-            )
+    for row, cells in enumerate(zip(pictures, grades, texts, strict=True)):
         for column, (picture, grade, text) in enumerate(zip(*cells, strict=True)):
-            if not (np.isnan(grade) or grade in range(len(scale))):
-                raise ValueError(
-                    f"rankings_side_by_side: the grade {grade:g} of {name} at rank {column + 1} "
-                    f"is not one of 0 … {len(scale) - 1}"
-                )
-            if picture is None and not str(text).strip():
-                raise ValueError(
-                    f"rankings_side_by_side: {name} has neither a picture nor a text at rank "
-                    f"{column + 1}"
-                )
             _product(ax, 3 * column, 4 * row, picture, text)
             _grade(ax, 3 * column, 4 * row, grade, colors)
     ax.set(xlim=(-0.1, 3 * columns + 0.1), ylim=(4 * len(names) + 0.1, -0.1), aspect="equal")
@@ -322,9 +301,45 @@ def few_shot(
     set_title(fig, title)
     per = draws.groupby(["method", "n"]).size()
     count = f"{per.min()}" if per.min() == per.max() else f"{per.min()}–{per.max()}"
-    set_axes(ax, f"{xlabel} (logarithmic), {count} draws each; lines: means", ylabel)
+    each = "1 draw each" if count == "1" else f"{count} draws each; lines: means"
+    set_axes(ax, f"{xlabel} (logarithmic), {each}", ylabel)
     name_ends(ax, ends)
     return fig
+
+
+def _check_rankings(
+    pictures: Sequence[Sequence[np.ndarray | None]],
+    grades: Sequence[Sequence[float]],
+    names: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    n_grades: int,
+) -> None:
+    """Raise ValueError unless every product has a grade, and a picture or a text to draw."""
+    where = "rankings_side_by_side"
+    if not len(pictures) == len(grades) == len(names) == len(texts):
+        raise ValueError(
+            f"{where}: {len(names)} names, {len(pictures)} rows of pictures, {len(grades)} of "
+            f"grades and {len(texts)} of texts must be equally many"
+        )
+    if not any(len(row) for row in pictures):
+        raise ValueError(f"{where}: there is no product to show")
+    for name, *cells in zip(names, pictures, grades, texts, strict=True):
+        if len({len(part) for part in cells}) > 1:
+            counts = "{} pictures, {} grades and {} texts".format(*map(len, cells))
+            raise ValueError(f"{where}: {name} has {counts}; each product needs one of each")
+        for rank, (picture, grade, text) in enumerate(zip(*cells, strict=True), start=1):
+            product = f"the product of {name} at rank {rank}"
+            if not (np.isnan(grade) or grade in range(n_grades)):
+                raise ValueError(
+                    f"{where}: {product} has the grade {grade:g}, not one of 0 … {n_grades - 1}"
+                )
+            if picture is None and not str(text).strip():
+                raise ValueError(f"{where}: {product} has neither a picture nor a text")
+            if picture is not None and np.ndim(picture) != 3:
+                raise ValueError(
+                    f"{where}: {product} has a picture of shape {np.shape(picture)}; it must be "
+                    "(height, width, 3)"
+                )
 
 
 def _product(ax: Axes, x: float, y: float, picture: np.ndarray | None, text: str) -> None:

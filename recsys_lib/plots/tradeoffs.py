@@ -1,5 +1,7 @@
 """What a gain costs: quality against latency, recall of an index against time and memory."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -32,8 +34,8 @@ def quality_against_latency(
 ) -> Figure:
     """How good each system is over how long it takes, and the front of those worth their time.
 
-    A system is on the front, drawn filled on the step line, if none is both at least as fast and
-    better; the others are hollow.
+    A system is on the front, drawn filled on the step line, unless another is at least as fast and
+    at least as good; the others are hollow.
 
     Args:
         table: columns name, latency and value, and low and high where there are intervals. A row
@@ -46,7 +48,8 @@ def quality_against_latency(
         ValueError: a column is missing, no row has both numbers, or a latency is not above 0.
     """
     need_columns(table, ("name", "latency", "value"), "quality_against_latency")
-    known = table.dropna(subset=["latency", "value"]).sort_values(
+    measured = table[["latency", "value"]].notna().all(axis=1)
+    known = table[measured].sort_values(
         ["latency", "value"], ascending=[True, False], kind="stable"
     )
     if known.empty:
@@ -59,7 +62,8 @@ def quality_against_latency(
     end = x.max() * (x.max() / x.min()) ** 0.08
     steps_x, steps_y = [*x[front], end], [*y[front], y[front][-1]]
     ax.step(steps_x, steps_y, where="post", color=COLORS["grey"], lw=1, ls="-", zorder=1)
-    lines = [(a, level, b, level) for a, b, level in zip(steps_x, steps_x[1:], steps_y)]  # noqa: B905
+    steps = zip(pairwise(steps_x), y[front], strict=True)
+    lines = [(start, level, stop, level) for (start, stop), level in steps]
     if {"low", "high"} <= set(known.columns):
         low, high = (known[side].to_numpy(dtype=float) for side in ("low", "high"))
         ax.vlines(x, low, high, color=COLORS["blue"], lw=2)
@@ -69,7 +73,7 @@ def quality_against_latency(
     ax.margins(0.12, 0.18)
     _log_axis(ax)
     set_title(fig, title)
-    unknown = ", ".join(str(name) for name in table["name"][~table.index.isin(known.index)])
+    unknown = ", ".join(str(name) for name in table.loc[~measured, "name"])
     more = f"\nnot measured: {wrap(unknown, 70, 2)}" if unknown else ""
     set_axes(ax, f"{xlabel} (logarithmic){more}", ylabel)
     ax.xaxis.label.set_parse_math(False)
@@ -173,8 +177,8 @@ def _index_memory(ax: Axes, row: int, index: pd.Series, kind: str) -> None:
     color = look(list(INDEXES).index(kind))["color"]
     ax.barh(row, index["megabytes"], height=0.7, color=color, hatch=hatch, edgecolor="white")
     text = f"{_digits(index['megabytes'])} MB"
-    if index["build_seconds"] > 0:
-        text += f", {_digits(index['build_seconds'])} s"
+    if (seconds := index["build_seconds"]) > 0:
+        text += f", {_digits(seconds) if seconds >= 0.001 else '<0.001'} s"
     ax.annotate(text, (index["megabytes"], row), (4, 0), textcoords="offset points", va="center",
                 size=9)  # fmt: skip
 

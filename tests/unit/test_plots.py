@@ -42,7 +42,24 @@ LEARNING = pd.DataFrame(
     }
 )
 FOREST = pd.DataFrame({"name": ["a − b"], "value": [0.01], "low": [-0.01], "high": [0.03]})
+WEIGHTS = pd.DataFrame({"rr": [1, 1 / 2, 1 / 3]}, index=[1, 2, 3])
 CELLS = pd.DataFrame([[5, 1], [2, 9]], index=["no", "yes"], columns=["no", "yes"])
+QUALITY = pd.DataFrame(
+    {"name": ["a", "b"], "latency": [1.0, 30], "value": [0.4, 0.8], "low": 0.3, "high": 0.9}
+)
+GROUPED = FOREST.assign(group="typo", n=40)
+DRAWS = pd.DataFrame({"method": "a", "n": [1, 1, 5, 5], "value": [0.3, 0.4, 0.6, 0.5]})
+INDEXED = pd.DataFrame(
+    {
+        "vectors": 1_000,
+        "index": ["exact", "ivf", "ivf"],
+        "breadth": [0, 1, 4],
+        "recall": [1.0, 0.5, 0.9],
+        "ms_median": [0.5, 0.1, 0.2],
+        "build_seconds": [0.0, 0.2, 0.2],
+        "megabytes": [1.5, 1.6, 1.6],
+    }
+)
 PICTURE = np.full((8, 6, 3), 200, dtype=np.uint8)
 TITLE = "One finding in a sentence"
 
@@ -66,6 +83,15 @@ def _figures() -> dict:
         "heatmap": lambda: plots.heatmap(CELLS, title=TITLE, xlabel="x", ylabel="y"),
         "threshold_cost": lambda: plots.threshold_cost(HALF, cost, title=TITLE, chosen=0.4),
         "product_grid": lambda: plots.product_grid([("q", [PICTURE], ["a coat"])], title=TITLE),
+        "win_loss": lambda: plots.win_loss([0.5, 0, -0.2], title=TITLE, names="ab", metric="AP"),
+        "discounts": lambda: plots.discounts(WEIGHTS, title=TITLE),
+        "rankings_side_by_side": lambda: plots.rankings_side_by_side(
+            [[PICTURE, PICTURE]], [[3, 0]], ["a"], title=TITLE
+        ),
+        "grouped_intervals": lambda: plots.grouped_intervals(GROUPED, title=TITLE, xlabel="x"),
+        "few_shot": lambda: plots.few_shot(DRAWS, title=TITLE, levels={"all": 0.9}),
+        "quality_against_latency": lambda: plots.quality_against_latency(QUALITY, title=TITLE),
+        "index_tradeoff": lambda: plots.index_tradeoff(INDEXED, title=TITLE),
     }
 
 
