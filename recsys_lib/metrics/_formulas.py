@@ -16,9 +16,10 @@ import itertools
 
 import numpy as np
 
-from recsys_lib.metrics._ranked import RankedLists
+from recsys_lib.metrics._ranked import RankedLists, is_number
 
 GAINS = ("exponential", "linear")
+TOP_GRADE = {"exponential": 1000.0, "linear": 1e300}  # beyond, sums of gains overflow
 CELLS_PER_BATCH = 2**20  # of the table of survival in mixed ties
 
 
@@ -65,12 +66,15 @@ def dcg(lists: RankedLists, k: int | None, gain: str) -> np.ndarray:
 
 def ndcg(lists: RankedLists, k: int | None, gain: str) -> np.ndarray:
     best = _gain(lists.ideal[:, :k], gain)
-    ideal = (best / np.log2(np.arange(2, best.shape[1] + 2))).sum(axis=1)
-    return _ratio(dcg(lists, k, gain), ideal)
+    value = best / np.log2(np.arange(2, best.shape[1] + 2))
+    # added up in the order of rank, as in dcg, so that the ideal order is worth 1 exactly
+    query = np.repeat(np.arange(lists.count), best.shape[1])
+    ideal = np.bincount(query, value.ravel(), lists.count)
+    return np.minimum(_ratio(dcg(lists, k, gain), ideal), 1)
 
 
 def rbp(lists: RankedLists, p: float, k: int | None) -> np.ndarray:
-    if not 0 < p < 1:
+    if not (is_number(p) and 0 < p < 1):
         raise ValueError(f"p must be between 0 and 1; got {p}")
     weight = (1 - p) * p ** (lists.rank - 1.0) * _within(lists, k)
     return _where_relevant(lists, lists.sum_by_list(lists.mean_in_tie(_relevant(lists)) * weight))
@@ -78,10 +82,11 @@ def rbp(lists: RankedLists, p: float, k: int | None) -> np.ndarray:
 
 def err(lists: RankedLists, k: int | None, max_grade: float) -> np.ndarray:
     highest = lists.ideal.max(initial=0)
-    if not (np.isfinite(max_grade) and max_grade > 0) or highest > max_grade:
+    top = TOP_GRADE["exponential"]
+    if not (is_number(max_grade) and 0 < max_grade <= top) or highest > max_grade:
         raise ValueError(
-            f"max_grade must be the top of the grading scale; got {max_grade} for grades up to "
-            f"{highest:g}"
+            f"max_grade must be the top of the grading scale, at most {top:g}; got {max_grade} for "
+            f"grades up to {highest:g}"
         )
     refuses = 1 - np.expm1(lists.grade * np.log(2)) / 2.0**max_grade
     stops = _stops(lists, _survival_of_graded(lists, refuses, k))
@@ -121,6 +126,11 @@ def _sum_in_tie(lists: RankedLists, values: np.ndarray) -> np.ndarray:
 def _gain(grade: np.ndarray, gain: str) -> np.ndarray:
     if gain not in GAINS:
         raise ValueError(f"gain is {gain!r}; it must be one of {GAINS}")
+    if grade.max(initial=0) > TOP_GRADE[gain]:
+        raise ValueError(
+            f"grades must be at most {TOP_GRADE[gain]:g} for the {gain} gain; got "
+            f"{grade.max():g}: give them on a smaller scale"
+        )
     return np.exp2(grade) - 1 if gain == "exponential" else grade
 
 
@@ -178,11 +188,13 @@ def _survival_of_graded(lists: RankedLists, refuses: np.ndarray, k: int | None) 
         longest = int(lists.tie_size[ties[0]])
         now, ties = np.split(ties, [max(1, CELLS_PER_BATCH // longest)])
         size = lists.tie_size[now]
-        needed = longest if k is None else np.clip(k + 1 - lists.tie_first[now].min(), 1, longest)
+        needed = longest
+        if k is not None:
+            needed = min(max(int(k) + 1 - int(lists.tie_first[now].min()), 1), longest)
         place = np.arange(longest)
         standing = place < size[:, None]
         cell = np.where(standing, start[now][:, None] + place, 0)
-        survival = _mean_of_products(np.where(standing, refuses[cell], 1.0), size, int(needed))
+        survival = _mean_of_products(np.where(standing, refuses[cell], 1.0), size, needed)
         before, after = survival[:, :-1], survival[:, 1:]
         ratio = np.divide(after, before, out=np.zeros_like(after), where=before > 0)
         inside = standing[:, :needed]

@@ -83,6 +83,7 @@ def evaluate(
     check_depth(depth)
     check_threshold(threshold)
     g, s, standing, ranked = _checked(gains, scores, mask, retrieved, queries is not None)
+    threshold = as_precise_as(threshold, g.dtype)
     if queries is not None:
         codes, ids = query_codes(queries, len(g))
         if standing is not None:
@@ -160,7 +161,7 @@ def rank_lists(
         grades[~standing] = 0
     if ranked is not None:
         falling[~ranked] = np.nan  # sorts behind all numbers and equals none
-    cut = width if depth is None else min(depth, width)
+    cut = width if depth is None else min(int(depth), width)
     if 4 * cut >= width:
         order = np.argsort(falling, axis=1)
         place = (order + width * np.arange(count)[:, None]).ravel()
@@ -221,8 +222,19 @@ def check_depth(k: int | None) -> None:
 
 def check_threshold(relevant: float) -> None:
     """Refuses a lowest relevant grade that would make every document relevant, or none."""
-    if not (np.isfinite(relevant) and relevant > 0):
+    if not (is_number(relevant) and np.isfinite(relevant) and relevant > 0):
         raise ValueError(f"relevant must be a grade above 0; got {relevant}")
+
+
+def as_precise_as(relevant: float, dtype: np.dtype) -> float:
+    """The lowest relevant grade as rounded in grades of this type: 0.01 is another in float32."""
+    return float(dtype.type(relevant)) if dtype.kind == "f" else float(relevant)
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting is a number; True and False are not."""
+    kinds = (int, float, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _evaluate_padded(
@@ -262,12 +274,14 @@ def _checked(
     long: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Numbers as they came, with the masks of what stands and what is ranked (None for all)."""
-    g, s = _numbers(gains, "gains"), _numbers(scores, "scores")
-    standing = None if mask is None else np.asarray(mask).astype(bool)
-    ranked = None if retrieved is None else np.asarray(retrieved).astype(bool)
+    g, s = _numbers(gains, "gains"), _in_float_range(_numbers(scores, "scores"))
+    standing = None if mask is None else _truth_values(mask, "mask")
+    ranked = None if retrieved is None else _truth_values(retrieved, "retrieved")
     given = [a for a in (g, s, standing, ranked) if a is not None]
-    if g.ndim not in ((1,) if long else (1, 2)) or len({a.shape for a in given}) > 1 or not g.size:
-        shapes = ", ".join(str(a.shape) for a in given)
+    shapes = ", ".join(str(a.shape) for a in given)
+    if not (g.size or s.size):
+        raise ValueError(f"gains and scores are empty; got shapes {shapes}")
+    if g.ndim not in ((1,) if long else (1, 2)) or len({a.shape for a in given}) > 1:
         wanted = "(N,) where queries are given" if long else "(D,) or (Q, D)"
         raise ValueError(
             f"gains, scores, mask and retrieved must have one shape, {wanted}; got {shapes}"
@@ -286,13 +300,41 @@ def _checked(
 
 
 def _numbers(values: ArrayLike, name: str) -> np.ndarray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length; pad them, with a mask") from None
     if array.dtype.kind in "fiub":
         return array
     try:
+        if array.dtype.kind in "cmM":
+            raise TypeError
         return array.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be numbers") from None
+
+
+def _in_float_range(scores: np.ndarray) -> np.ndarray:
+    """Whole numbers that float64 would confuse, replaced by smaller ones in the same order."""
+    largest = 2**53
+    if scores.dtype.kind not in "iu" or not scores.size:
+        return scores
+    if int(scores.max()) <= largest and int(scores.min()) >= -largest:
+        return scores
+    return np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
+
+
+def _truth_values(values: ArrayLike, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "b":
+            return array
+        numbers = array.astype(np.float64)
+        if array.dtype.kind not in "iufO" or not ((numbers == 0) | (numbers == 1)).all():
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be True or False, one for each document") from None
+    return numbers == 1
 
 
 def _refuse_nan(values: np.ndarray, looked_at: np.ndarray | None, name: str) -> None:

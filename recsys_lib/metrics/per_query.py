@@ -18,6 +18,8 @@ from recsys_lib.metrics import _formulas as formulas
 from recsys_lib.metrics._ranked import Metric, check_depth, evaluate, query_codes
 from recsys_lib.metrics.intervals import Estimate, bootstrap_mean, sign_flip_test
 
+EQUAL = 1e-12  # values of two rankings that differ by less differ by rounding
+
 MEASURES = {
     "precision": formulas.precision,
     "recall": formulas.recall,
@@ -99,6 +101,9 @@ def bootstrap_queries(
         ValueError: if no query has a value.
     """
     v = np.asarray(values, dtype=np.float64)
+    if v.ndim != 1:
+        raise ValueError(f"values must have one dimension, one per query; got shape {v.shape}")
+    _check_groups(groups, len(v))
     has_value = ~np.isnan(v)
     if not has_value.any():
         raise ValueError(f"none of the {v.size} queries has a value; is any document relevant?")
@@ -136,8 +141,8 @@ class QueryComparison:
     """A against B, query by query.
 
     ``difference``: the mean of A - B with its bootstrap interval. ``p_value``: two-sided, of the
-    paired randomization test. ``wins``, ``ties``, ``losses`` of A over ``queries``; ``left_out``:
-    queries where A or B has no value.
+    paired randomization test. ``wins``, ``ties`` (equal but for rounding), ``losses`` of A over
+    ``queries``; ``left_out``: queries where A or B has no value.
     """
 
     difference: Estimate
@@ -188,6 +193,9 @@ def compare_queries(
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if left.shape != right.shape or left.ndim != 1:
         raise ValueError(f"a and b must have one shape, (Q,); got {left.shape} and {right.shape}")
+    if np.isinf(left).any() or np.isinf(right).any():
+        raise ValueError("a and b must be finite, or NaN for a query without a value")
+    _check_groups(groups, len(left))
     difference = left - right
     kept = ~np.isnan(difference)
     estimate = bootstrap_queries(difference, groups=groups, n=n, level=level, seed=seed)
@@ -196,9 +204,9 @@ def compare_queries(
     return QueryComparison(
         difference=estimate,
         p_value=sign_flip_test(d, groups=same, n=n, seed=seed),
-        wins=int((d > 0).sum()),
-        ties=int((d == 0).sum()),
-        losses=int((d < 0).sum()),
+        wins=int((d > EQUAL).sum()),
+        ties=int((np.abs(d) <= EQUAL).sum()),
+        losses=int((d < -EQUAL).sum()),
         queries=len(d),
         left_out=int((~kept).sum()),
     )
@@ -215,10 +223,11 @@ def parse_measures(
     if measures is None:
         cut = ["precision", "recall", "hit", "rr", "ap", "ndcg", "ndcg_linear"]
         measures = [f"{name}@10" for name in cut] + ["rbp"] + ["err@10"] * (max_grade is not None)
-    if isinstance(measures, str) or not len(measures) or len(set(measures)) < len(measures):
+    names = [measures] if isinstance(measures, str) else list(measures)
+    if isinstance(measures, str) or not names or len(set(names)) < len(names):
         raise ValueError(f"measures must be a list of different names; got {measures!r}")
     functions, depths = [], []
-    for name in measures:
+    for name in names:
         base, _, cut = str(name).partition("@")
         if base not in MEASURES or ("@" in name and not cut.isdecimal()):
             raise ValueError(
@@ -234,7 +243,7 @@ def parse_measures(
         more = {"rbp": {"p": p}, "err": {"max_grade": max_grade}}.get(base, {})
         functions.append(partial(MEASURES[base], k=k, **more))
         depths.append(k)
-    return list(measures), functions, depths
+    return names, functions, depths
 
 
 def at_each_depth(
@@ -252,6 +261,13 @@ def at_each_depth(
         values = values_of([functions[at] for at in some], depth)
         rows |= dict(zip(some, values, strict=True))
     return np.stack([rows[at] for at in range(len(functions))])
+
+
+def _check_groups(groups: Sequence[Hashable] | np.ndarray | None, queries: int) -> None:
+    if groups is not None and len(groups) != queries:
+        raise ValueError(
+            f"groups must have one value for each of {queries} queries; got {len(groups)}"
+        )
 
 
 def query_table(values: np.ndarray, names: list[str], ids: ArrayLike) -> pd.DataFrame:

@@ -5,8 +5,9 @@ One convention, written down once, for all of them:
 * Lists come as one array ``(D,)``, padded with a mask, ``(Q, D)``, or long: one row per document,
   with ``queries`` naming the list of each row, as in a data frame. The value is a float, or one
   per list: ``(Q,)``, for long rows in the order in which ``queries`` names the lists first.
-* A document is *relevant* if its grade is at least ``relevant`` (default 1). Grades are finite and
-  not negative; to count negative grades as not relevant, as ``trec_eval`` does, raise them to 0.
+* A document is *relevant* if its grade is at least ``relevant`` (default 1), rounded as the grades
+  are. Grades are finite and not negative; to count negative grades as not relevant, as
+  ``trec_eval`` does, raise them to 0.
 * Gain ``2^g - 1`` ("exponential", default) or ``g`` ("linear"); discount ``1 / log2(1 + rank)``,
   rank 1 first, zero beyond ``k``.
 * A list shorter than ``k`` is followed by nothing: no gain there, and precision still divides by
@@ -60,7 +61,8 @@ def precision_at_k(
         A float for one list, else one value per list; NaN for a list without a relevant document.
 
     Raises:
-        ValueError: on NaN, negative grades, unequal shapes, a bad ``k``.
+        ValueError: on NaN, negative grades, unequal shapes, a bad ``k``, a mask that holds more
+            than True and False (or 1 and 0).
     """
     lists = {"mask": mask, "retrieved": retrieved, "queries": queries}
     return _one(partial(formulas.precision, k=k), gains, scores, k, relevant, lists)
@@ -159,7 +161,8 @@ def dcg(
         gain: "exponential" or "linear". The others as in ``precision_at_k``.
 
     Raises:
-        ValueError: as ``precision_at_k``, and on another ``gain``.
+        ValueError: as ``precision_at_k``, on another ``gain``, and on grades so large that gains
+            overflow (above 1000, exponential).
 
     Source: Järvelin, Kekäläinen (2002), ACM TOIS 20; exponential gain: Burges et al. (2005), ICML.
     """
@@ -177,7 +180,7 @@ def ndcg(
     retrieved: ArrayLike | None = None,
     queries: ArrayLike | None = None,
 ) -> Value:
-    """DCG divided by the DCG of the ideal order, in [0, 1]; NaN for a list without relevance.
+    """DCG divided by that of the ideal order, at most 1 (exactly); NaN without relevance.
 
     Arguments, errors and source as ``dcg``. For the mean over queries: ``np.nanmean``.
     """

@@ -7,12 +7,12 @@ what is relevant may not have been retrieved. The convention of the metrics is t
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
 
-from recsys_lib.metrics._ranked import check_threshold, evaluate_long
+from recsys_lib.metrics._ranked import as_precise_as, check_threshold, evaluate_long
 from recsys_lib.metrics.per_query import at_each_depth, parse_measures, query_table
 
 UNJUDGED = ("not relevant", "condensed")
@@ -35,7 +35,7 @@ def evaluate_run(
 
     Relevant documents that the run does not list count in recall, average precision and the ideal
     order. A judged query that the run does not answer is worth 0; a query of the run without any
-    judgment has a row of NaN.
+    judgment has no value (NaN), not even of "dcg", only of "judged".
 
     Args:
         run: a frame with columns query, doc and score (higher is better; ties as in ``ranking``)
@@ -60,6 +60,7 @@ def evaluate_run(
         raise ValueError(f"unjudged is {unjudged!r}; it must be one of {UNJUDGED}")
     names, functions, depths = parse_measures(measures, p, max_grade)
     check_threshold(relevant)
+    relevant = as_precise_as(relevant, _grade_type(judgments))
     listed, asked = _run_rows(run)
     known = _judgment_rows(judgments)
     query, ids = pd.factorize(
@@ -103,6 +104,7 @@ def evaluate_run(
         depths,
         lambda some, depth: evaluate_long(some, *gathered, depth=depth, threshold=relevant),
     )
+    values[:, judged_query.max() + 1 :] = np.nan  # queries are numbered in order: nothing is known
     whole = run_query, len(ids), found.astype(float), score, None
     for row, name in enumerate(names):
         if name.partition("@")[0] == "judged":
@@ -130,13 +132,24 @@ def _run_rows(run: Run) -> tuple[pd.DataFrame, list]:
     for query, found in run.items():
         if isinstance(found, Mapping):
             listed += [(query, doc, score) for doc, score in found.items()]
-        else:
-            listed += [(query, doc, -float(place)) for place, doc in enumerate(found)]
+            continue
+        if isinstance(found, (str, bytes, Set)) or not isinstance(found, Iterable):
+            raise ValueError(
+                f"the run must have a list of documents, best first, or {{doc: score}} for query "
+                f"{_example(query)}; got {_example(found)}"
+            )
+        listed += [(query, doc, -float(place)) for place, doc in enumerate(found)]
     return _columns(_frame(listed, "score"), ["query", "doc", "score"], "run"), list(run)
 
 
 def _judgment_rows(judgments: Judgments) -> pd.DataFrame:
     if isinstance(judgments, Mapping):
+        for query, docs in judgments.items():
+            if not isinstance(docs, Mapping):
+                raise ValueError(
+                    f"the judgments must have {{doc: grade}} for query {_example(query)}; "
+                    f"got {_example(docs)}"
+                )
         rows = [(q, doc, grade) for q, docs in judgments.items() for doc, grade in docs.items()]
         judgments = _frame(rows, "grade")
     if not isinstance(judgments, pd.DataFrame):
@@ -171,6 +184,8 @@ def _columns(frame: pd.DataFrame, names: list[str], what: str) -> pd.DataFrame:
             f"{what} has no column {lacking[0]}; it needs {', '.join(names)} and has "
             f"{', '.join(map(str, frame.columns))}"
         )
+    if not frame.columns[frame.columns.isin(names)].is_unique:
+        raise ValueError(f"{what} has a column twice: {', '.join(map(str, frame.columns))}")
     rows = frame[names].reset_index(drop=True)
     try:
         rows[names[-1]] = rows[names[-1]].astype(np.float64)
@@ -196,4 +211,11 @@ def _unique(key: np.ndarray, rows: pd.DataFrame, what: str) -> pd.Index:
 
 def _example(name: Hashable) -> str:
     name = name.item() if isinstance(name, np.generic) else name
-    return f"{name!r} ({type(name).__name__})"
+    return f"{repr(name)[:60]} ({type(name).__name__})"
+
+
+def _grade_type(judgments: Judgments) -> np.dtype:
+    """The type that the grades came in, as far as it matters how it rounds."""
+    grades = judgments.get("grade") if isinstance(judgments, pd.DataFrame) else None
+    numpy = isinstance(grades, pd.Series) and isinstance(grades.dtype, np.dtype)
+    return grades.dtype if numpy else np.dtype(np.float64)

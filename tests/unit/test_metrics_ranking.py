@@ -198,6 +198,86 @@ def test_average_precision_without_ties_is_that_of_sklearn():
     assert metrics.average_precision_at_k(labels, scores) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("gain", ["exponential", "linear"])
+def test_the_ideal_order_is_worth_1_exactly(gain):
+    """Or the share of queries in perfect order depends on how sums are rounded."""
+    rng = np.random.default_rng(0)
+    for documents in (1, 7, 37, 300):
+        grades = rng.choice([0.1, 0.7, 1.0, 3.0], (50, documents))
+        scores = grades + rng.uniform(0, 0.01, grades.shape)
+        for k in (1, 5, None):
+            assert (metrics.ndcg(grades, scores, k, gain=gain) == 1).all()
+            assert metrics.ndcg(grades, grades, k, gain=gain).max() <= 1  # tied
+            assert metrics.ndcg(grades, grades, k, gain=gain).min() > 1 - 1e-12
+
+
+def test_grades_just_below_where_gains_overflow_have_a_value():
+    expected = (1 + 0 / np.log2(3) + 1 / 2) / (1 + 1 / np.log2(3))
+    assert metrics.ndcg([1000, 0, 1000], [3, 2, 1]) == pytest.approx(expected)
+    assert metrics.ndcg([1e300, 0, 1e300], [3, 2, 1], gain="linear") == pytest.approx(expected)
+    assert metrics.err([1000, 0], [2, 1], max_grade=1000) == pytest.approx(1)
+
+
+def test_whole_scores_that_float64_confuses_keep_their_order():
+    """Such as times in nanoseconds, or a score and an id packed into one number."""
+    big = 2**53
+    for scores in (
+        np.array([big + 1, big, big + 2]),
+        np.array([-big - 1, -big - 2, -big]),
+        np.array([2**64 - 2, 2**64 - 3, 2**64 - 1], dtype=np.uint64),
+    ):
+        assert float(scores[0]) in (float(scores[1]), float(scores[2]))
+        assert metrics.reciprocal_rank([1, 0, 0], scores) == 0.5
+        assert metrics.reciprocal_rank([[0, 1, 0]], scores[None]).tolist() == [pytest.approx(1 / 3)]
+    assert metrics.reciprocal_rank([1, 0], np.array([-(2**63), 2**63 - 1])) == 0.5
+    assert metrics.reciprocal_rank([1, 0], np.array([0, 200], dtype=np.uint8)) == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_threshold_is_rounded_as_the_grades_are(dtype):
+    """0.01 in float32 is a little less than 0.01."""
+    grades = np.array([0.01, 0.1, 0.0, 1.0], dtype=dtype)
+    scores = np.arange(4, dtype=dtype)
+    for relevant, found in ((0.01, 3), (0.1, 2), (1, 1)):
+        got = metrics.precision_at_k(grades, scores, 4, relevant=relevant)
+        assert got == found / 4
+
+
+@pytest.mark.parametrize("k", [np.uint8(200), np.int8(100), np.int64(150), 10**30])
+def test_k_of_any_integer_type_means_the_same(k):
+    rng = np.random.default_rng(0)
+    grades, scores = rng.integers(0, TOP + 1, (3, 300)), rng.integers(0, 9, (3, 300))
+    for function, more in [
+        *((f, {}) for f in (metrics.precision_at_k, metrics.recall_at_k, metrics.hit_rate_at_k)),
+        *((f, {}) for f in (metrics.reciprocal_rank, metrics.average_precision_at_k)),
+        *((f, {}) for f in (metrics.dcg, metrics.ndcg)),
+        (metrics.rbp, {"p": 0.8}),
+        (metrics.err, {"max_grade": TOP}),
+    ]:
+        with np.errstate(all="raise", under="ignore"):
+            ours = function(grades, scores, k=k, **more)
+        plain = int(k) if k < 1000 or function is metrics.precision_at_k else 300
+        np.testing.assert_array_equal(ours, function(grades, scores, k=plain, **more))
+
+
+def test_arrays_in_any_order_of_memory_and_read_only_ones_have_the_same_values():
+    rng = np.random.default_rng(0)
+    grades, scores = rng.integers(0, TOP + 1, (9, 40)), rng.integers(0, 30, (9, 40)).astype(float)
+    mask, got = rng.random((2, 9, 40)) < 0.8
+    more = {"measures": ALL, "max_grade": TOP}
+    expected = metrics.metrics_per_query(grades, scores, mask=mask, retrieved=got, **more)
+    for form in (
+        np.asfortranarray,
+        lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+        lambda a: a[::-1, ::-1].copy()[::-1, ::-1],
+    ):
+        arrays = [form(a) for a in (grades, scores, mask, got)]
+        for array in arrays:
+            array.flags.writeable = False
+        table = metrics.metrics_per_query(*arrays[:2], mask=arrays[2], retrieved=arrays[3], **more)
+        pd.testing.assert_frame_equal(table, expected)
+
+
 def test_infinite_scores_rank_first_and_last():
     grades = [0, 1, 2, 0]
     assert metrics.reciprocal_rank(grades, [3, -np.inf, np.inf, 5], relevant=2) == 1
@@ -411,7 +491,25 @@ def test_err_and_exponential_ndcg_are_those_of_gdeval():
         (lambda: metrics.ndcg([0, 1], [0, 1], queries=[1]), "queries must have one value"),
         (lambda: metrics.ndcg([0, 1], [0, 1], queries=[1, None]), "missing value at position 1"),
         (lambda: metrics.ndcg([[0, 1]], [[0, 1]], queries=[1]), "where queries are given"),
-        (lambda: metrics.ndcg([], []), "one shape"),
+        (lambda: metrics.ndcg([], []), r"empty; got shapes \(0,\), \(0,\)"),
+        (lambda: metrics.ndcg(np.zeros((0, 5)), np.zeros((0, 5))), "empty"),
+        (lambda: metrics.ndcg([[1, 2], [1]], [[1, 2], [1]]), "gains must have rows of one length"),
+        (lambda: metrics.ndcg(np.array([1 + 2j, 0]), [0, 1]), "gains must be numbers"),
+        (lambda: metrics.ndcg([1, 0], np.array(["NaT", 1], "M8[D]")), "scores must be numbers"),
+        (lambda: metrics.ndcg([1, 2], [1, 2], mask=[1, np.nan]), "mask must be True or False"),
+        (lambda: metrics.ndcg([1, 2], [1, 2], mask=["True", "False"]), "mask must be True"),
+        (lambda: metrics.ndcg([1, 2], [1, 2], retrieved=[1, -1]), "retrieved must be True"),
+        (
+            lambda: metrics.ndcg([1, 2], [1, 2], mask=pd.array([True, None], dtype="boolean")),
+            "mask must be True or False",
+        ),
+        (lambda: metrics.ndcg([2000, 1], [0, 1]), "at most 1000 for the exponential gain"),
+        (lambda: metrics.dcg([1e308] * 3, [0, 1, 2], gain="linear"), r"at most 1e\+300"),
+        (lambda: metrics.err([1, 0], [0, 1], max_grade=2000), "at most 1000; got 2000"),
+        (lambda: metrics.err([1, 0], [0, 1], max_grade=None), "max_grade must be .* got None"),
+        (lambda: metrics.rbp([0, 1], [0, 1], p=None), "p must be between 0 and 1; got None"),
+        (lambda: metrics.recall_at_k([1], [1], relevant=None), "relevant must be .* got None"),
+        (lambda: metrics.recall_at_k([1], [1], relevant=True), "relevant must be .* got True"),
         (lambda: metrics.ndcg([1], [1], retrieved=[True, False]), "one shape"),
         (lambda: metrics.metrics_per_query([1], [1], ["map@5"]), "'map@5' is no measure"),
         (lambda: metrics.metrics_per_query([1], [1], ["ndcg@"]), "no measure"),

@@ -192,12 +192,28 @@ def test_a_frame_of_grades_and_scores_is_a_run_whose_documents_are_all_judged():
 
 def test_a_judged_query_that_is_not_answered_is_worth_nothing_and_an_unjudged_one_has_no_value():
     table = metrics.evaluate_run(
-        {"a": ["x"], "c": ["x"], "d": []}, {"a": {"x": 1}, "b": {"x": 1}}, ["ap", "precision@1"]
+        {"a": ["x"], "c": ["x"], "d": []},
+        {"a": {"x": 1}, "b": {"x": 1}, "e": {"x": 0}},
+        ["ap", "precision@1", "dcg", "judged"],
     )
-    assert table.loc["a"].tolist() == [1, 1]
-    assert table.loc["b"].tolist() == [0, 0]
-    assert table.loc[["c", "d"]].isna().all(axis=None)
+    measures = ["ap", "precision@1", "dcg"]
+    assert table.loc["a"].tolist() == [1, 1, 1, 1]
+    assert table.loc["b", measures].tolist() == [0, 0, 0]
+    assert table.loc[["c", "d"], measures].isna().all(axis=None)
+    assert table.loc["c", "judged"] == 0
+    assert table.loc["e", "dcg"] == 0  # judged, and nothing is relevant
     assert metrics.evaluate_run({"a": []}, {"a": {"x": 1}}, ["ap"]).loc["a", "ap"] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, "Float64"])
+def test_the_threshold_is_rounded_as_the_grades_of_the_judgments_are(dtype):
+    grades = pd.Series([0.01, 0.1, 0.0, 1.0], dtype=dtype)
+    judgments = pd.DataFrame({"query": 1, "doc": range(4), "grade": grades})
+    for relevant, found in ((0.01, 3), (0.1, 2), (1, 1)):
+        table = metrics.evaluate_run(
+            {1: [3, 2, 1, 0]}, judgments, ["precision@4"], relevant=relevant
+        )
+        assert table.loc[1, "precision@4"] == found / 4
 
 
 RUN, JUDGMENTS = {"1": ["a", "b"]}, {"1": {"a": 1}}
@@ -220,6 +236,14 @@ RUN, JUDGMENTS = {"1": ["a", "b"]}, {"1": {"a": 1}}
         (RUN, {"1": {"a": np.nan}}, {}, "judgments has 1 missing values in grade"),
         (RUN, {"1": {"a": np.inf}}, {}, "grades must be finite"),
         (RUN, {}, {}, "judgments is empty"),
+        ({"1": "ab"}, JUDGMENTS, {}, "list of documents, best first, .* query '1' .* got 'ab'"),
+        ({"1": {"a", "b"}}, JUDGMENTS, {}, "list of documents, best first, .*set"),
+        ({"1": None}, JUDGMENTS, {}, "list of documents, best first, .*None"),
+        (RUN, {"1": ["a"]}, {}, r"must have {doc: grade} for query '1' .* got \['a'\]"),
+        (
+            pd.DataFrame([["1", "a", 1, 2]], columns=["query", "doc", "score", "score"]),
+            *(JUDGMENTS, {}, "run has a column twice"),
+        ),
         (["a"], JUDGMENTS, {}, "run must be a data frame or a dictionary"),
         (RUN, ["a"], {}, "judgments must be a data frame or a dictionary"),
         (pd.DataFrame({"query": ["1"]}), JUDGMENTS, {}, "run has no column doc; it needs"),
@@ -337,6 +361,26 @@ def test_a_better_run_wins_and_a_run_against_itself_does_not():
     assert "1 without a value left out" in str(c)
     none = metrics.compare_queries(tables[1], tables[1])
     assert (none.p_value, none.wins, none.ties, none.difference.high) == (1, 0, 60, 0)
+
+
+def test_a_difference_of_rounding_is_a_tie():
+    c = metrics.compare_queries([0.1 + 0.2, 0.5, 0.7, 0.1], [0.3, 0.5, 0.6, 0.2])
+    assert 0.1 + 0.2 != 0.3
+    assert (c.wins, c.ties, c.losses) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.bootstrap_queries(np.ones((4, 3))), r"one per query; got shape \(4, 3\)"),
+        (lambda: metrics.bootstrap_queries([0.1, 0.2], groups=["a"]), "each of 2 queries; got 1"),
+        (lambda: metrics.compare_queries([1, 2], [1, 3], groups=[1] * 3), "of 2 queries; got 3"),
+        (lambda: metrics.compare_queries([np.inf, 1], [np.inf, 2]), "a and b must be finite"),
+    ],
+)
+def test_values_that_are_not_one_per_query_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @pytest.mark.parametrize(
