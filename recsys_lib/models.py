@@ -311,8 +311,15 @@ def embed(
 
     pooling: "mean" over a text's tokens (what the built-in model was trained with) or "first" (the
     [CLS] token). normalize: to length 1, so that a dot product is a cosine.
+    Raises InputError for an unknown pooling, or a text of more tokens than the model has positions.
     """
     check_pooling(pooling)
+    most = getattr(model.config, "max_position_embeddings", None)
+    longest = int(encoded.lengths.max(initial=0))
+    if most is not None and longest > most:
+        raise InputError(
+            f"a text has {longest} tokens, the model reads {most}: encode with max_length={most}"
+        )
     out = np.zeros((len(encoded), model.config.hidden_size), dtype=np.float32)
     batches = make_batches(encoded.lengths, max_tokens=batch_tokens, shuffle=False)
     device = next(model.parameters()).device

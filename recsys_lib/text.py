@@ -62,6 +62,14 @@ class Encoded:
         return Encoded(self.ids[cells], offsets, full, self.pad_id, self.max_length, type_ids)
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether all of it is characters; halves come of files decoded wrongly."""
+    try:
+        return text.isascii() or text.encode("utf-8") is not None
+    except UnicodeEncodeError:
+        return False
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[str],
@@ -71,7 +79,8 @@ def encode(
 ) -> Encoded:
     """Tokenize `texts` (or pairs of texts) once, truncated to `max_length` tokens each.
 
-    Raises InputError for something that is not a string or a limit the tokenizer cannot keep.
+    Raises InputError for something that is not a string, or not Unicode, or a limit the tokenizer
+    cannot keep.
     A pair is shortened at its longer side first.
     """
     texts = list(texts)
@@ -81,6 +90,10 @@ def encode(
             if not isinstance(text, str):
                 raise InputError(
                     f"text {i} is {type(text).__name__}, not a string: drop or fill missing texts"
+                )
+            if not _is_unicode(text):
+                raise InputError(
+                    f"text {i} has half a character (a lone surrogate): read its file as UTF-8"
                 )
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(

@@ -77,7 +77,8 @@ def _better(
     rows, scores = best.rows, best.scores
     for low in range(0, len(queries), at_once):
         part = slice(low, low + at_once)
-        new = queries[part] @ block.T
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            new = queries[part] @ block.T
         if not np.isfinite(new[0]).all():  # NaN or infinity in a product spoils every score of it
             bad = first_row + int(np.flatnonzero(~np.isfinite(new[0]))[0])
             raise InputError(f"products: vector {bad} has NaN, or values too large to multiply")
@@ -116,11 +117,17 @@ def _scored_precisely(
 
 
 def take_vectors(products: np.ndarray | Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """The vectors of given rows, (n, d) float32, from an array or the parts of a catalog."""
+    """The vectors of given rows, (n, d) float32, from an array or the parts of a catalog.
+
+    Raises InputError for a row that the catalog lacks (a negative one, too), or an empty catalog.
+    """
     parts = [products] if isinstance(products, np.ndarray) else list(products)
     width = _checked_parts(parts)
     out = np.empty((len(rows), width), dtype=np.float32)
     ends = np.cumsum([len(part) for part in parts])
+    if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < ends[-1]:
+        wrong = np.min(rows) if np.min(rows) < 0 else np.max(rows)
+        raise InputError(f"row {wrong} is not in a catalog of {ends[-1]} products")
     source = np.searchsorted(ends, rows, side="right")
     for i, part in enumerate(parts):
         here = np.flatnonzero(source == i)
@@ -178,8 +185,10 @@ def build_index(
         ("links", links, 512),
         ("effort", effort, 10_000),
     ):
-        if not 1 <= value <= most:
-            raise InputError(f"{name} = {value} must lie in 1 … {most}")
+        if not _is_whole(value) or not 1 <= value <= most:
+            raise InputError(f"{name} = {value} must be a whole number in 1 … {most}")
+    if not _is_whole(seed) or not 0 <= seed < 2**31:
+        raise InputError(f"seed = {seed} must be a whole number in 0 … {2**31 - 1}")
     faiss = load_faiss(threads)
     started = time.perf_counter()
     metric = faiss.METRIC_INNER_PRODUCT
@@ -189,6 +198,8 @@ def build_index(
         quantizer = faiss.IndexFlatIP(width)
         engine = faiss.IndexIVFFlat(quantizer, width, lists, metric)
         engine.cp.seed = seed
+        if lists == 1:  # the one cluster of a few products needs no warning that they are few
+            engine.cp.min_points_per_centroid = 1
         engine.train(_sample(parts, 256 * lists, seed))
     else:
         engine = faiss.IndexHNSWFlat(width, max(2, links), metric)
@@ -221,8 +232,8 @@ def index_search(
     """
     check_k(k)
     queries = _checked_queries(queries, index.width)
-    if breadth is not None and breadth < 1:
-        raise InputError(f"breadth = {breadth} must be at least 1")
+    if breadth is not None and (not _is_whole(breadth) or breadth < 1):
+        raise InputError(f"breadth = {breadth} must be a whole number from 1 on")
     if not len(queries):
         return top_k(np.empty((0, 1)), k)
     faiss = load_faiss(threads)
@@ -231,7 +242,8 @@ def index_search(
         probes = max(1, index.engine.nlist // 8) if breadth is None else breadth
         options = faiss.SearchParametersIVF(nprobe=min(probes, index.engine.nlist))
     elif index.kind == "hnsw":
-        options = faiss.SearchParametersHNSW(efSearch=max(64, k) if breadth is None else breadth)
+        effort = max(64, k) if breadth is None else breadth
+        options = faiss.SearchParametersHNSW(efSearch=min(effort, max(64, index.n_products)))
     depth = min(k, index.n_products)
     scores, rows = index.engine.search(np.ascontiguousarray(queries), depth, params=options)
     query, at = np.nonzero(rows >= 0)
@@ -383,10 +395,14 @@ def _times(ask, queries: np.ndarray, rounds: int) -> tuple[float, float, float]:
     return tuple(1e3 * np.array([np.median(alone), np.quantile(alone, 0.95), together]))
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _checked_parts(parts: Sequence[np.ndarray]) -> int:
     """The width of the vectors."""
-    if any(part.ndim != 2 for part in parts):
-        raise InputError("products must have the shape (products, width)")
+    if any(not isinstance(part, np.ndarray) or part.ndim != 2 for part in parts):
+        raise InputError("products must be an array of shape (products, width), or a list of these")
     if not sum(len(part) for part in parts):
         raise InputError("the catalog is empty: there is no vector to search")
     widths = {part.shape[1] for part in parts}

@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.search.lexical import KeywordIndex, keyword_scores, words
-from recsys_lib.search.results import Ranking, rank_triples
+from recsys_lib.search.results import Ranking, check_k, rank_triples
 from recsys_lib.workbook.errors import InputError
+
+_HIGHEST_GRADE = 30  # LightGBM's own, with gain 2^grade − 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,8 @@ def rank_features(
     rankings, other rankers by name, such as a fine-tuned model:
         rank_<name>                 1 / rank, 0 where it does not list the product
 
-    Raises InputError for an unknown column, sizes that do not fit, or rows beyond the catalog.
+    Raises InputError for an unknown column, a missing name or query, two features of one name,
+    sizes that do not fit, or rows beyond the catalog.
     """
     queries = list(queries)
     if len(queries) != len(candidates):
@@ -92,34 +95,47 @@ def rank_features(
         raise InputError(
             f"candidates: row {candidates.rows.max()} is not among the {len(products)} products"
         )
+    for what, texts in (("query", queries), ("name", products["name"])):
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"{what} {i} is {type(text).__name__}, not a string")
     query, at = np.nonzero(candidates.rows >= 0)
     row = candidates.rows[query, at]
-    features = _word_features(queries, products["name"], query, row)
+    features = list(_word_features(queries, products["name"], query, row).items())
     for name, index in (keywords or {}).items():
+        if index.n_products != len(products):
+            raise InputError(
+                f"keywords {name}: {index.n_products} products, the catalog {len(products)}"
+            )
         score = keyword_scores(index, queries, candidates.rows)[query, at]
         best = _per_query(np.maximum.reduceat, score, query)
-        features[f"bm25_{name}"] = score
-        features[f"bm25_{name}_of_best"] = np.divide(
-            score, best, out=np.zeros_like(score), where=best > 0
-        )
+        share = np.divide(score, best, out=np.zeros_like(score), where=best > 0)
+        features += [(f"bm25_{name}", score), (f"bm25_{name}_of_best", share)]
     if vectors is not None:
         cosine = _cosines(*vectors, query, row, len(queries), len(products))
-        features["cosine"] = cosine
-        features["cosine_below_best"] = _per_query(np.maximum.reduceat, cosine, query) - cosine
+        best = _per_query(np.maximum.reduceat, cosine, query)
+        features += [("cosine", cosine), ("cosine_below_best", best - cosine)]
     for column in numbers:
         values = pd.to_numeric(products[column], errors="coerce").to_numpy(np.float64)[row]
-        features[column] = values
-        features[f"{column}_rank"] = _share_below(values, query)
+        features += [(column, values), (f"{column}_rank", _share_below(values, query))]
     asked = [set(words(text)) for text in queries]
     for column in attributes:
         known = [set(words(str(value))) for value in products[column].fillna("")]
-        features[f"{column}_asked"] = _shares(known, asked, row, query)
+        features.append((f"{column}_asked", _shares(known, asked, row, query)))
     for name, ranking in (rankings or {}).items():
         if len(ranking) != len(queries):
             raise InputError(f"ranking {name}: {len(ranking)} queries, not {len(queries)}")
-        features[f"rank_{name}"] = _reciprocal_ranks(ranking, query, row, len(products))
-    values = np.column_stack([np.asarray(v, dtype=np.float32) for v in features.values()])
-    return RankFeatures(values, tuple(features), query, row, len(queries))
+        if ranking.rows.max(initial=-1) >= len(products):
+            raise InputError(
+                f"ranking {name}: row {ranking.rows.max()} is beyond the {len(products)} products"
+            )
+        features.append((f"rank_{name}", _reciprocal_ranks(ranking, query, row, len(products))))
+    names = tuple(name for name, _ in features)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f'two features have the name "{twice}": rename the column or the ranker')
+    values = np.column_stack([np.asarray(v, dtype=np.float32) for _, v in features])
+    return RankFeatures(values, names, query, row, len(queries))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +181,21 @@ def fit_lambdamart(
         idle: LightGBM's threads wait for one another many times per tree.
 
     The same data, seed and number of threads give the same trees.
-    Raises InputError where the two parts have other features, or nothing is left to learn from.
+    Raises InputError where the two parts have other features, nothing is left to learn from, a
+    grade is above 30, or an option is out of range.
     """
+    check_k(k)
+    for name, value, least in (
+        ("rounds", rounds, 1),
+        ("patience", patience, 1),
+        ("leaves", leaves, 2),
+        ("min_leaf", min_leaf, 1),
+        ("threads", threads, 1),
+    ):
+        if value < least:
+            raise InputError(f"{name} = {value} must be at least {least}")
+    if not learning_rate > 0:
+        raise InputError(f"learning_rate = {learning_rate} must be above 0")
     if train.names != valid.names:
         raise InputError("train and valid have different features")
     parts = {
@@ -178,7 +207,6 @@ def fit_lambdamart(
             features.values,
             grades,
             group=np.unique(features.query, return_counts=True)[1],
-            feature_name=list(features.names),
             free_raw_data=False,
         )
         for name, (features, grades) in parts.items()
@@ -243,8 +271,10 @@ def _usable(
     grades = np.asarray(grades)
     if grades.shape != (len(features),):
         raise InputError(f"{part}: {len(features)} pairs but grades of shape {grades.shape}")
-    if not np.array_equal(grades, np.floor(grades)):
+    if grades.dtype.kind not in "biuf" or not np.array_equal(grades, np.floor(grades)):
         raise InputError(f"{part}: grades must be whole numbers")
+    if grades.max(initial=0) > _HIGHEST_GRADE:
+        raise InputError(f"{part}: a grade is {grades.max()}, above {_HIGHEST_GRADE}")
     judged = grades >= 0
     features, grades = features.take(judged), grades[judged].astype(np.int64)
     if len(features):

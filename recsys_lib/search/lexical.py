@@ -74,8 +74,8 @@ def keyword_index(texts: Sequence[str], *, k1: float = 1.2, b: float = 0.75) -> 
     them, 0 … 1. Defaults are Lucene's.
     Raises InputError for an empty catalog, one without any word, or something that is not a string.
     """
-    if not (k1 >= 0 and 0 <= b <= 1):
-        raise InputError(f"k1 = {k1}, b = {b}: k1 must not be negative and b lie in 0 … 1")
+    if not (0 <= k1 < np.inf and 0 <= b <= 1):
+        raise InputError(f"k1 = {k1}, b = {b}: k1 must be finite and not negative, b lie in 0 … 1")
     corpus = [words(text) for text in _strings(texts, "text")]
     if not corpus:
         raise InputError("the catalog is empty: there is nothing to index")
@@ -104,7 +104,7 @@ def keyword_scores(index: KeywordIndex, queries: Sequence[str], rows: np.ndarray
 
     rows: (Q, C) int64, as in a `Ranking`.
     """
-    queries = _strings(queries, "query")
+    queries, rows = _strings(queries, "query"), np.asarray(rows)
     if len(rows) != len(queries):
         raise InputError(f"{len(queries)} queries but rows for {len(rows)}")
     if rows.size and rows.max() >= index.n_products:

@@ -11,8 +11,9 @@ shoppers saw, by what they clicked; it needs nothing that a shop does not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -36,8 +37,8 @@ def personal_vectors(wishes: np.ndarray, tastes: np.ndarray, weight: float) -> n
     wishes, tastes: (Q, d) float; a taste of zeros (nothing is known) leaves its wish as it is.
     weight: how far, 0 … 1.
     """
-    if not 0 <= weight <= 1:
-        raise InputError(f"weight = {weight} must be a number from 0 to 1")
+    if not isinstance(weight, Real) or not 0 <= weight <= 1:
+        raise InputError(f"weight = {weight!r} must be a number from 0 to 1")
     wishes, tastes = _unit(wishes), _unit(tastes)
     if wishes.shape != tastes.shape:
         raise InputError(f"wishes and tastes differ in shape: {wishes.shape} and {tastes.shape}")
@@ -78,11 +79,15 @@ def lists_from_log(impressions: pd.DataFrame, product_ids: Sequence[int] | pd.Se
     """The lists of a log with the columns list_id, query_id, shopper_id, position, product_id,
     click and purchase; only those with a click, as the others say nothing about order.
 
-    product_ids: of the catalog, in order. Raises InputError for one that the catalog lacks.
+    product_ids: of the catalog, in order.
+    Raises InputError for a product that the catalog lacks or has twice, or a missing column.
     """
+    for column in ("list_id", "query_id", "shopper_id", "position", "click", "purchase"):
+        if column not in impressions or impressions[column].isna().any():
+            raise InputError(f'the log needs a column "{column}" without missing values')
     log = impressions.sort_values(["list_id", "position"], kind="stable")
     log = log[log.groupby("list_id")["click"].transform("max") > 0]
-    row = pd.Index(product_ids).get_indexer(log["product_id"])
+    row = _catalog_rows(product_ids, log["product_id"])
     if (row < 0).any():
         lost = log["product_id"].iloc[int(np.flatnonzero(row < 0)[0])]
         raise InputError(f"the log shows the product {lost}, which the catalog lacks")
@@ -114,13 +119,20 @@ def choose_weight(
     say how good the search is. Use lists that no later evaluation sees.
     """
     check_k(k)
-    if not len(shown.rows):
+    if not (shown.gains > 0).any():
         raise InputError("no list with a click to choose the weight on")
     if len(wishes) != len(shown.rows):
         raise InputError(f"{len(wishes)} wishes for {len(shown.rows)} lists")
+    if not len(weights):
+        raise InputError("weights is empty: give at least one to choose from")
     listed = shown.rows >= 0
-    shape = (*shown.rows.shape, wishes.shape[1])
-    items = take_vectors(products, np.maximum(shown.rows, 0).ravel()).reshape(shape)
+    items = take_vectors(products, np.maximum(shown.rows, 0).ravel())
+    if items.shape[1] != wishes.shape[1]:
+        raise InputError(
+            f"wishes have the width {wishes.shape[1]}, the products {items.shape[1]}: embed both "
+            "with the same model"
+        )
+    items = items.reshape(*shown.rows.shape, -1)
     values = []
     for weight in weights:
         asked = personal_vectors(wishes, tastes, weight)
@@ -159,8 +171,8 @@ def search_for(
 ) -> Found:
     """The k products that answer a wish in the shopper's own words, best first.
 
-    products: the catalog, with `product_id`. vectors: of its texts, by the same encoder: (N, d), or
-        the parts of a `catalog.Catalog`.
+    products: the catalog, with `product_id`, each once.
+    vectors: of its texts, by the same encoder: (N, d), or the parts of a `catalog.Catalog`.
     purchases: product ids that the shopper bought; profile: the shopper in words ("runs marathons,
         likes muted colors"), which counts as one more purchase.
     weight: see `personal_vectors`; `choose_weight` finds the one that serves a shop's own log.
@@ -169,12 +181,20 @@ def search_for(
     keep_bought: whether to show again what the shopper has.
     max_length: tokens of the wish and the profile that are read; the rest is cut off, with a note.
 
-    A wish of stop words, signs or emoji is answered by its vector alone, with a note.
-    Raises InputError for an empty wish, an unknown product id, or vectors that do not fit.
+    A wish of stop words, signs or emoji is answered by its vector alone, with a note; a k above
+    the catalog's size gives all of it.
+    Raises InputError for an empty wish, an unknown or duplicate product id, vectors that do not
+    fit, or an empty catalog.
     """
     check_k(k)
-    if not isinstance(wish, str) or not wish.strip():
+    if not isinstance(wish, str) or not any(c.isprintable() and not c.isspace() for c in wish):
         raise InputError("the wish is empty: say in a few words what you are looking for")
+    if not isinstance(profile, str):
+        raise InputError(f'profile = {profile!r} must be a text; "" where there is none')
+    if isinstance(purchases, str) or not isinstance(purchases, Iterable):
+        raise InputError(f"purchases = {purchases!r} must be a list of product ids")
+    if "product_id" not in products:
+        raise InputError('products have no column "product_id"')
     parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
     if sum(len(part) for part in parts) != len(products):
         raise InputError(
@@ -183,9 +203,10 @@ def search_for(
         )
     if keywords is not None and keywords.n_products != len(products):
         raise InputError(f"{len(products)} products but {keywords.n_products} in keywords")
-    bought = pd.Index(products["product_id"]).get_indexer(pd.Index(list(purchases)))
+    purchases = list(purchases)
+    bought = _catalog_rows(products["product_id"], purchases)
     if (bought < 0).any():
-        unknown = list(purchases)[int(np.flatnonzero(bought < 0)[0])]
+        unknown = purchases[int(np.flatnonzero(bought < 0)[0])]
         raise InputError(f"purchases: the catalog has no product {unknown!r}")
     notes = []
     encoded = encode(tokenizer, [wish, profile], max_length=max_length)
@@ -199,7 +220,7 @@ def search_for(
     if profile.strip():
         taste = taste + asked[1:]
     hidden = np.array([], dtype=np.int64) if keep_bought else bought
-    depth = max(_DEPTH, k) + len(hidden)
+    depth = min(max(_DEPTH, k) + len(hidden), max(1, len(products)))
     found = exact_search(personal_vectors(asked[:1], taste, weight), parts, depth)
     if keywords is not None:
         if not words(wish):
@@ -207,6 +228,15 @@ def search_for(
         lists = [found, keyword_search(keywords, [wish], depth)]
         found = reciprocal_rank_fusion(lists, depth)
     return Found(_table(found, products, hidden, k), tuple(notes))
+
+
+def _catalog_rows(product_ids: Sequence[object] | pd.Series, wanted: Sequence) -> np.ndarray:
+    """The catalog's row of each wanted product, (n,) int64, -1 for one that it lacks."""
+    index = pd.Index(product_ids)
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise InputError(f"the catalog has the product {twice} twice: every one needs its own id")
+    return index.get_indexer(pd.Index(wanted))
 
 
 def _table(found: Ranking, products: pd.DataFrame, hidden: np.ndarray, k: int) -> pd.DataFrame:

@@ -68,7 +68,16 @@ class Ranking:
         return dense
 
     def gains(self, grades: np.ndarray) -> np.ndarray:
-        """(Q, k): the grades, from (Q, products), in the order of the lists; 0 where one ends."""
+        """(Q, k): the grades, from (Q, products), in the order of the lists; 0 where one ends.
+
+        Raises InputError for grades of other queries, or of fewer products than are listed.
+        """
+        last = self.rows.max(initial=NO_ROW)
+        if grades.ndim != 2 or len(grades) != len(self) or grades.shape[1] <= last:
+            raise InputError(
+                f"ranking: grades have the shape {grades.shape} for {len(self)} queries and "
+                f"products up to row {last}"
+            )
         taken = np.take_along_axis(grades, np.maximum(self.rows, 0), axis=1)
         return np.where(self.rows >= 0, taken, 0)
 

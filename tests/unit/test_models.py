@@ -41,6 +41,16 @@ def test_embed_options(tokenizer, checkpoints):
         models.embed(encoder, encoded, pooling="max")
 
 
+@pytest.mark.parametrize(("family", "most"), [("bert", 512), ("distilbert", 512), ("gpt2", 128)])
+def test_a_text_beyond_the_models_positions_is_refused(tokenizer, checkpoints, family, most):
+    encoder, texts = models.load_encoder(checkpoints[family]), ["short", "navy " * 2_000]
+    longest = encode(tokenizer, texts, max_length=most)
+    assert models.embed(encoder, longest, batch_tokens=most).shape == (2, 32)
+    beyond = encode(tokenizer, texts, max_length=most + 1)
+    with pytest.raises(InputError, match=f"{most + 1} tokens, the model reads {most}: encode"):
+        models.embed(encoder, beyond)
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2"])
 @pytest.mark.parametrize("num_labels", [1, 3])
 def test_any_family_becomes_a_classifier_whose_padding_changes_nothing(

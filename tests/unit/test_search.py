@@ -109,6 +109,9 @@ def test_a_ranking_becomes_a_matrix_and_back():
     assert ranking.head(1).rows.tolist() == [[2], [-1]]
     with pytest.raises(InputError, match="row 3 is not in a catalog of 3"):
         ranking.matrix(3)
+    for wrong in (grades[:, :3], grades[:1], grades[0]):
+        with pytest.raises(InputError, match="grades have the shape"):
+            ranking.gains(wrong)
     with pytest.raises(InputError, match="one shape"):
         Ranking(np.zeros((1, 2)), np.zeros((1, 3)))
 
@@ -230,8 +233,9 @@ def test_bad_queries_and_settings_are_refused():
         keyword_scores(index, ["hat"], np.array([[5]]))
     with pytest.raises(InputError, match="1 queries but rows for 2"):
         keyword_scores(index, ["hat"], np.zeros((2, 1), int))
-    with pytest.raises(InputError, match="k1 = -1"):
-        keyword_index(CATALOG, k1=-1)
+    for k1 in (-1, math.inf, math.nan):
+        with pytest.raises(InputError, match=f"k1 = {k1}"):
+            keyword_index(CATALOG, k1=k1)
 
 
 # --- fusion ---------------------------------------------------------------------------------------

@@ -123,6 +123,10 @@ def test_gathering_vectors_from_parts():
     rows = np.array([9, 0, 3, 2, 9])
     assert np.array_equal(take_vectors(parts, rows), array[rows])
     assert take_vectors(array, rows[:0]).shape == (0, 2)
+    for wrong in (-1, 10, 99):
+        for products in (array, parts):
+            with pytest.raises(InputError, match=f"row {wrong} is not in a catalog of 10 products"):
+                take_vectors(products, np.array([0, wrong, 3]))
 
 
 @pytest.mark.parametrize(
@@ -137,10 +141,12 @@ def test_gathering_vectors_from_parts():
         (np.array([[1, np.nan]]), np.ones((5, 2)), "queries: vector 0"),
         (np.ones((1, 2)), np.array([[1, 1], [np.nan, 1]]), "products: vector 1"),
         (np.zeros((1, 2)), np.array([[1, 1], [1, np.inf]]), "products: vector 1"),
+        (np.full((1, 2), 1e30), np.array([[1, 1], [1e30, 1]]), "products: vector 1"),
+        (np.ones((1, 2)), [[1.0, 2.0]], "must be an array of shape"),
     ],
 )
 def test_bad_vectors_are_refused(queries, products, message):
-    with pytest.raises(InputError, match=message), np.errstate(invalid="ignore"):
+    with pytest.raises(InputError, match=message):
         exact_search(queries, products, 3)
 
 
@@ -185,7 +191,16 @@ def test_an_index_of_fewer_products_than_k(vectors):
     for kind in index.KINDS:
         found = index_search(build_index(products[:3], kind), queries[:2], 5, breadth=8)
         assert (np.sort(found.rows, axis=1) == [-1, -1, 0, 1, 2]).all()
+        again = index_search(build_index(products[:3], kind), queries[:2], 5, breadth=10**9)
+        assert np.array_equal(np.sort(again.rows), np.sort(found.rows))  # and it is not tried
     assert index_search(build_index(products[:3]), queries[:0], 5).rows.shape[0] == 0
+
+
+def test_a_handful_of_products_makes_an_index_in_silence(vectors, capfd):
+    """FAISS warns on stderr where clusters have few points; the one default cluster needs one."""
+    build_index(vectors[0][:3], "ivf")
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
 
 
 def test_an_index_of_parts_is_that_of_the_whole(vectors):
@@ -213,12 +228,19 @@ def test_bad_indexes_are_refused(vectors):
     for call, message in [
         (lambda: build_index(products, "lsh"), "kind = 'lsh' must be one of flat, ivf, hnsw"),
         (lambda: build_index(products[:0]), "the catalog is empty"),
-        (lambda: build_index(products[:9], "ivf", lists=10), "lists = 10 must lie in 1 … 9"),
+        (
+            lambda: build_index(products[:9], "ivf", lists=10),
+            "lists = 10 must be a whole number in 1 … 9",
+        ),
+        (lambda: build_index(products, "ivf", lists=2.5), "lists = 2.5 must be a whole number"),
+        (lambda: build_index(products, "ivf", seed=-1), "seed = -1 must be a whole number"),
+        (lambda: build_index(products, "ivf", seed=2**31), "seed = 2147483648 must be"),
         (lambda: build_index(products, threads=0), "threads = 0"),
         (lambda: build_index(spoiled), "products: vector 7"),
         (lambda: build_index(spoiled, "ivf"), "products: vector 7"),
         (lambda: index_search(flat, queries[:, :3], 3), "the same model"),
         (lambda: index_search(flat, queries, 3, breadth=0), "breadth = 0"),
+        (lambda: index_search(flat, queries, 3, breadth=1.5), "breadth = 1.5"),
     ]:
         with pytest.raises(InputError, match=message):
             call()

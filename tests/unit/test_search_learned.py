@@ -99,6 +99,9 @@ def test_features_without_any_candidate():
         ({"vectors": (np.ones((2, 2)), np.ones((4, 2)))}, "for 3 queries and 4"),
         ({"vectors": (np.full((3, 2), np.nan), np.ones((4, 2)))}, "NaN"),
         ({"rankings": {"a": top_k(np.ones((1, 4)), 1)}}, "ranking a: 1 queries, not 3"),
+        ({"rankings": {"a": top_k(np.ones((3, 5)), 5)}}, "ranking a: row 4 is beyond the 4"),
+        ({"keywords": {"a": keyword_index(["hat"])}}, "keywords a: 1 products, the catalog 4"),
+        ({"numbers": ["price", "price"]}, 'two features have the name "price"'),
     ],
 )
 def test_bad_features_are_refused(options, message):
@@ -108,6 +111,12 @@ def test_bad_features_are_refused(options, message):
         rank_features(QUERIES[:2], CANDIDATES, PRODUCTS)
     with pytest.raises(InputError, match="row 3 is not among the 3 products"):
         rank_features(QUERIES, CANDIDATES, PRODUCTS[:3])
+    with pytest.raises(InputError, match="name 2 is (NoneType|float), not a string"):
+        rank_features(QUERIES, CANDIDATES, PRODUCTS.assign(name=["a", "b", None, "d"]))
+    with pytest.raises(InputError, match="query 1 is float, not a string"):
+        rank_features(["a", np.nan, "c"], CANDIDATES, PRODUCTS)
+    with pytest.raises(InputError, match='two features have the name "query_words"'):
+        rank_features(QUERIES, CANDIDATES, PRODUCTS.assign(query_words=1), numbers=["query_words"])
 
 
 def planted(n_queries, seed):
@@ -207,6 +216,24 @@ def test_queries_without_candidates_have_an_empty_list(model):
     assert rank_by_model(model, empty, 2).rows.tolist() == [[-1, -1]] * 3
 
 
+def test_any_name_of_a_feature_will_do(parts):
+    """LightGBM's own names allow no brackets, quotes or commas; a shop's columns have them."""
+    features, grades = parts["valid"]
+    odd = RankFeatures(
+        features.values,
+        ("price [€]", 'the "best", so far', "{}", "Größe"),
+        features.query,
+        features.row,
+        features.n_queries,
+    )
+    plain, named = (fit_lambdamart(f, grades, f, grades, rounds=5) for f in (features, odd))
+    assert named.text == plain.text
+    assert named.names == odd.names
+    renamed = dict(zip(features.names, odd.names, strict=True))
+    assert [renamed[name] for name in plain.gains.index] == named.gains.index.tolist()
+    assert np.array_equal(rank_by_model(named, odd, 3).rows, rank_by_model(plain, features, 3).rows)
+
+
 def test_bad_training_data_is_refused(parts, model):
     features, grades = parts["valid"]
     other = RankFeatures(features.values, ("a", "b", "c", "d"), features.query, features.row, 40)
@@ -217,6 +244,19 @@ def test_bad_training_data_is_refused(parts, model):
         (lambda: fit_lambdamart(features, grades, features, 0 * grades), "valid: no query has"),
         (lambda: fit_lambdamart(features, 0 * grades - 1, features, grades), "train: no query"),
         (lambda: rank_by_model(model, other, 3), "other features: c, d, more, noise"),
+        (lambda: fit_lambdamart(features, grades + 31, features, grades), "a grade is 3., above"),
+        (lambda: fit_lambdamart(features, grades + np.inf, features, grades), "a grade is inf"),
+        (lambda: fit_lambdamart(features, grades.astype(str), features, grades), "whole numbers"),
+        *(
+            (
+                lambda o=o: fit_lambdamart(features, grades, features, grades, **o),
+                f"{next(iter(o))}",
+            )
+            for o in (
+                *({"k": 0}, {"rounds": 0}, {"patience": 0}, {"leaves": 1}, {"min_leaf": 0}),
+                *({"threads": 0}, {"learning_rate": 0}, {"learning_rate": np.nan}),
+            )
+        ),
     ]:
         with pytest.raises(InputError, match=message):
             call()

@@ -110,19 +110,60 @@ def test_odd_wishes_are_answered_with_a_note(shop):
     assert found.notes == ("the wish has no word to look up; it is ranked by its meaning alone",)
     found = ask(shop, "navy " * 100, max_length=16)
     assert found.notes == ("the wish has 102 tokens; the first 16 were read",)
-    assert ask(shop, "hat", k=50).table["row"].nunique() == 9
+
+
+def test_a_k_above_the_catalog_gives_all_of_it(shop):
+    """Also one for which lists as long as k would not fit in memory."""
+    for k in (9, 50, 10**12):
+        for keywords in (None, keyword_index(NAMES)):
+            table = ask(shop, "hat", k=k, keywords=keywords).table
+            assert sorted(table["row"]) == list(range(9))
+    assert len(ask(shop, "hat", k=10**12, purchases=[101, 101]).table) == 8
+    assert ask(shop, "hat", purchases=list(PRODUCTS["product_id"])).table.empty
 
 
 def test_bad_wishes_are_one_line(shop):
     for call, message in [
         (lambda: ask(shop, " \n"), "the wish is empty"),
         (lambda: ask(shop, None), "the wish is empty"),
+        (lambda: ask(shop, "\u200b\u00a0\ufeff"), "the wish is empty"),  # nothing to be seen
+        (lambda: ask(shop, "half \ud83d"), "half a character"),
+        (lambda: ask(shop, "hat", profile=None), "profile = None must be a text"),
+        (lambda: ask(shop, "hat", purchases="107"), "purchases = '107' must be a list"),
+        (lambda: ask(shop, "hat", purchases=107), "purchases = 107 must be a list"),
+        (lambda: ask(shop, "hat", purchases=[None]), "has no product None"),
+        (lambda: ask(shop, "hat", weight="0.1"), "weight = '0.1'"),
+        (lambda: ask(shop, "hat", weight=float("nan")), "weight = nan"),
+        (lambda: ask(shop, "navy " * 1_000, max_length=600), "the model reads 512"),
         (lambda: ask(shop, "hat", k=0), "k = 0"),
         (lambda: ask(shop, "hat", purchases=[100, 7]), "the catalog has no product 7"),
         (lambda: ask(shop, "hat", vectors=shop["vectors"][1:]), "9 products but 8 vectors"),
         (lambda: ask(shop, "hat", vectors=shop["vectors"][:, 1:]), "the same model"),
         (lambda: ask(shop, "hat", keywords=keyword_index(NAMES[1:])), "but 8 in keywords"),
         (lambda: ask(shop, "hat", purchases=[100], weight=-1), "weight = -1"),
+    ]:
+        with pytest.raises(InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_bad_catalogs_are_one_line(shop):
+    def search(products, vectors, **options):
+        rest = {name: shop[name] for name in ("encoder", "tokenizer")}
+        return search_for("hat", products, vectors, **rest, **options)
+
+    vectors = shop["vectors"]
+    spoiled = vectors.copy()
+    spoiled[3] = np.nan
+    twice = PRODUCTS.assign(product_id=[1, 2, 3, 4, 5, 6, 7, 8, 3])
+    for call, message in [
+        (lambda: search(PRODUCTS[:0], vectors[:0]), "the catalog is empty"),
+        (lambda: search(PRODUCTS[:0], []), "the catalog is empty"),
+        (lambda: search(twice, vectors), "the catalog has the product 3 twice"),
+        (lambda: search(twice, vectors, purchases=[3]), "the catalog has the product 3 twice"),
+        (lambda: search(PRODUCTS.drop(columns="product_id"), vectors), 'no column "product_id"'),
+        (lambda: search(PRODUCTS, spoiled), "products: vector 3 has NaN"),
+        (lambda: search(PRODUCTS, [vectors[:4], vectors[5:]]), "9 products but 8 vectors"),
     ]:
         with pytest.raises(InputError, match=message) as caught:
             call()
@@ -197,8 +238,36 @@ def test_lists_of_the_markets_log():
         assert (shown.rows[i, n:] == -1).all()
         assert shown.query_id[i] == lines["query_id"].iloc[0]
         assert shown.shopper_id[i] == lines["shopper_id"].iloc[0]
-    with pytest.raises(InputError, match="which the catalog lacks"):
-        lists_from_log(log, market.products["product_id"][:5])
-    nothing = lists_from_log(log.assign(click=0), market.products["product_id"])
+    ids = market.products["product_id"]
+    for call, message in [
+        (lambda: lists_from_log(log, ids[:5]), "which the catalog lacks"),
+        (lambda: lists_from_log(log, [*ids, 7]), "the catalog has the product 7 twice"),
+        (lambda: lists_from_log(log.drop(columns="click"), ids), 'needs a column "click"'),
+        (lambda: lists_from_log(log.assign(purchase=np.nan), ids), 'a column "purchase" without'),
+    ]:
+        with pytest.raises(InputError, match=message):
+            call()
+    nothing = lists_from_log(log.assign(click=0), ids)
     with pytest.raises(InputError, match="no list with a click"):
         choose_weight(np.empty((0, 2)), np.empty((0, 2)), nothing, np.ones((60, 2)))
+
+
+def test_bad_lists_are_one_line():
+    wishes, tastes, shown, products = clicks(0.2, n=20)
+    rows, gains = shown.rows.copy(), shown.gains
+    rows[3, 4] = 300
+    beyond = ShownLists(shown.query_id, shown.shopper_id, rows, gains)
+    unclicked = ShownLists(shown.query_id, shown.shopper_id, shown.rows, 0 * gains)
+    for call, message in [
+        (lambda: choose_weight(wishes, tastes, beyond, products), "row 300 is not in a catalog"),
+        (lambda: choose_weight(wishes, tastes, unclicked, products), "no list with a click"),
+        (lambda: choose_weight(wishes[1:], tastes, shown, products), "19 wishes for 20 lists"),
+        (lambda: choose_weight(wishes, tastes, shown, products, weights=()), "weights is empty"),
+        (lambda: choose_weight(wishes[:, 1:], tastes, shown, products), "width 11, the products"),
+        (lambda: choose_weight(wishes, tastes[:, 1:], shown, products), "differ in shape"),
+    ]:
+        with pytest.raises(InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="row -1 is not in a catalog of 300"):
+        taste_vectors([[0, -1]], products)

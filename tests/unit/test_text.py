@@ -91,6 +91,7 @@ def test_a_megabyte_of_text_is_one_truncated_row(tokenizer):
         (["fine", float("nan")], {}, "text 1 is float"),
         (["fine"], {"max_length": 2}, "max_length=2"),
         (["a", "b"], {"pairs": ["c"]}, "2 texts but 1 pairs"),
+        (["fine 🙂", "half \ud83d"], {}, "text 1 has half a character"),
     ],
 )
 def test_bad_input_is_one_clear_line(tokenizer, texts, options, message):
