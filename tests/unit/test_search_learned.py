@@ -111,7 +111,7 @@ def test_bad_features_are_refused(options, message):
         rank_features(QUERIES[:2], CANDIDATES, PRODUCTS)
     with pytest.raises(InputError, match="row 3 is not among the 3 products"):
         rank_features(QUERIES, CANDIDATES, PRODUCTS[:3])
-    with pytest.raises(InputError, match="name 2 is (NoneType|float), not a string"):
+    with pytest.raises(InputError, match=r"name 2 is (NoneType|float), not a string"):
         rank_features(QUERIES, CANDIDATES, PRODUCTS.assign(name=["a", "b", None, "d"]))
     with pytest.raises(InputError, match="query 1 is float, not a string"):
         rank_features(["a", np.nan, "c"], CANDIDATES, PRODUCTS)
