@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from recsys_lib.workbook.errors import InputError, nearest, saving
-from recsys_lib.workbook.files import project_folder, runs_folder
+from recsys_lib.workbook.files import MAIN_FILES, project_folder, runs_folder
 from recsys_lib.workbook.settings import TABLE_SUFFIXES, is_table_path
 
 KERNEL = "python3"
@@ -154,7 +154,8 @@ def run_all(
     """Run notebooks in order, one line of progress each; go on after a failure.
 
     Each notebook gets those of the `parameters` that it has. Where ``dataset`` is the path of an
-    own table, notebooks that take none are skipped.
+    own table of reviews, notebooks that take none are skipped; where it is the name of a real set,
+    those whose ``dataset`` does not offer it.
 
     Returns:
         The exit code: 0 if all ran to their end, else 1.
@@ -174,13 +175,18 @@ def run_all(
                 f'none of these notebooks has a parameter "{name}"; there are: '
                 f"{', '.join(everything)}.{nearest(name, everything)}"
             )
-    own_table = is_table_path(str(parameters.get("dataset", "")))
+    dataset = str(parameters.get("dataset", ""))
+    own_table = is_table_path(dataset)
     width = max(len(file.stem) for file in files)
     outcomes = []
     for file in files:
         print(f"{file.stem:<{width}}  ", end="", flush=True)
         if own_table and TEXT_COLUMN not in declared[file]:
             print("skipped: it takes no table of your own")
+            continue
+        offered = str(declared[file].get("dataset", {}).get("help", ""))
+        if dataset in MAIN_FILES and f'"{dataset}"' not in offered:
+            print(f"skipped: it does not use {dataset}")
             continue
         given = {name: value for name, value in parameters.items() if name in declared[file]}
         outcome = run_notebook(file, parameters=given)
@@ -205,7 +211,7 @@ def parse_value(name: str, text: str) -> object:
 
     The path of a table becomes absolute, because a notebook runs in its own folder.
     """
-    if name == "dataset":
+    if name in ("dataset", "judgements"):
         path = Path(text).expanduser()
         return str(path.resolve()) if path.suffix.lower() in TABLE_SUFFIXES else text
     if text in ("True", "False"):

@@ -65,7 +65,7 @@ def validate(path: Path, *, dataset: str, runs: Path, data: Path | None, timeout
 
     Args:
         path: of the notebook; it runs with the parameters that it declares.
-        dataset: what `dataset="auto"` must come to: "market" or "clothing".
+        dataset: what `dataset="auto"` must come to: "market", or the notebook's real data set.
         runs: the runs folder to use, with the artifacts of earlier notebooks.
         data: the folder with real data, or None for a machine that has none.
         timeout: seconds after which the notebook is ended.

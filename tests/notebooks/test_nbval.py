@@ -13,29 +13,34 @@ from recsys_lib.workbook.files import find_data
 from recsys_lib.workbook.results import band_text, compare, expected_file, expected_results
 from recsys_lib.workbook.running import notebook_files
 from tests.notebooks.harness import update_expected, validate
+from tests.notebooks.rules import real_dataset
 from tests.notebooks.samples import sample_project
 
 # Twice the seconds that a notebook may take on two quiet cores: test machines are noisy.
-SECONDS = {"03_fine_tuning": 300}
+SECONDS = {"03_fine_tuning": 300, "05_search_and_ranking": 240}
 SECONDS_OTHERS = 180
 MEGABYTES = 3000
-CLOTHING = find_data("clothing")  # looked for before a test has its own runs folder
-DATASETS = ["market", *(["clothing"] if CLOTHING else [])]
+NOTEBOOKS = notebook_files()
+# Looked for before a test has its own runs folder.
+REAL = {path: name for path in NOTEBOOKS if find_data(name := real_dataset(path))}
+DATA = {name: find_data(name).parents[1] for name in REAL.values()}
+RUNS = [(path, "market") for path in NOTEBOOKS] + list(REAL.items())
 
 
 @pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory) -> dict[str, Path]:
-    """One runs folder per data set, empty at first."""
-    return {dataset: tmp_path_factory.mktemp(f"runs-{dataset}") for dataset in DATASETS}
+def shared_runs(tmp_path_factory) -> dict[bool, Path]:
+    """One runs folder for the market and one for real data, empty at first."""
+    return {real: tmp_path_factory.mktemp("real" if real else "market") for real in (False, True)}
 
 
-@pytest.mark.parametrize("path", notebook_files(), ids=lambda path: path.stem)
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize(
+    ("path", "dataset"), RUNS, ids=[f"{dataset}-{path.stem}" for path, dataset in RUNS]
+)
 @pytest.mark.timeout(0)  # the harness has its own limit
 def test_notebook(path, dataset, shared_runs, notebook_rows, request):
-    data = CLOTHING.parents[1] if dataset == "clothing" else None
+    data = DATA.get(dataset)
     limit = SECONDS.get(path.stem, SECONDS_OTHERS)
-    runs = shared_runs[dataset]
+    runs = shared_runs[dataset != "market"]
     done = validate(path, dataset=dataset, runs=runs, data=data, timeout=2 * limit)
     if request.config.getoption("--update-expected") and done.payload is not None:
         update_expected(expected_file(path.stem), f"{dataset}-quick", done.payload["results"])

@@ -17,7 +17,7 @@ from recsys_lib.workbook.running import (
     notebook_files,
     run_notebook,
 )
-from tests.notebooks.rules import code_cells, recorded
+from tests.notebooks.rules import code_cells, real_dataset, recorded
 
 NOTEBOOKS = notebook_files()
 OWN_TABLE = [path for path in NOTEBOOKS if "text_column" in declared_parameters(path)]
@@ -95,8 +95,10 @@ def check_refused(outcome: Outcome, *words: str) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
 def test_a_wrong_dataset(path, tmp_path):
-    outcome = run(path, tmp_path, dataset="clothnig")
-    check_refused(outcome, 'dataset = "clothnig"', 'Did you mean "clothing"?')
+    real = real_dataset(path)
+    wrong = real[:-2] + real[:-3:-1]  # the last two letters swapped
+    outcome = run(path, tmp_path, dataset=wrong)
+    check_refused(outcome, f'dataset = "{wrong}"', f'Did you mean "{real}"?')
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS[:1] + NOTEBOOKS[-1:], ids=by_name)

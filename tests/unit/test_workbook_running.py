@@ -136,6 +136,14 @@ def test_each_notebook_gets_the_parameters_that_it_has(folder, tmp_path, monkeyp
     running.run_all(parameters={"dataset": "/a/own.csv"}, folder=copy)
     assert given == {"02_last": {"dataset": "/a/own.csv"}}
     assert "00_first  skipped: it takes no table of your own" in capsys.readouterr().out
+    offers = (copy / "02_last.ipynb").read_text(encoding="utf-8")
+    assert "# as everywhere" in offers
+    offers = offers.replace("# as everywhere", '# \\"market\\", \\"fashion\\"')
+    (copy / "02_last.ipynb").write_text(offers, encoding="utf-8")
+    given.clear()
+    running.run_all(parameters={"dataset": "fashion"}, folder=copy)
+    assert given == {"02_last": {"dataset": "fashion"}}
+    assert "00_first  skipped: it does not use fashion" in capsys.readouterr().out
 
 
 def test_no_notebooks_is_one_line(tmp_path):
