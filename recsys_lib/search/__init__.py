@@ -47,6 +47,7 @@ from recsys_lib.search.personal import (
 from recsys_lib.search.results import NO_ROW, Ranking, rank_triples, top_k
 from recsys_lib.search.tuned import (
     TunedRanker,
+    embedded_products,
     encode_products,
     tuned_biencoder,
     tuned_crossencoder,
@@ -69,6 +70,7 @@ __all__ = [
     "clustered_vectors",
     "compare_indexes",
     "embed_catalog",
+    "embedded_products",
     "encode_products",
     "exact_search",
     "fit_lambdamart",

@@ -37,7 +37,7 @@ from recsys_lib.negatives import mine_negatives, sample_lists, sample_pairs
 from recsys_lib.search.index import exact_search
 from recsys_lib.text import Encoded, encode
 from recsys_lib.training_loop import FitResult, TrainConfig
-from recsys_lib.workbook import InputError, artifact
+from recsys_lib.workbook import InputError, artifact, detect_hardware
 
 _MINED = 20  # hard negatives kept per query, of which each batch draws some
 
@@ -76,6 +76,35 @@ def encode_products(
     if reads not in task.products:
         raise InputError(f'reads = "{reads}": the products of {task.name} have no such column')
     return encode(load_tokenizer(model), task.products[reads], max_length=max_length)
+
+
+def embedded_products(
+    task: Relevance,
+    *,
+    reads: str = "name",
+    model: str | Path = BUILT_IN,
+    max_length: int = 32,
+    runs: Path | None = None,
+) -> np.ndarray:
+    """The vectors of the catalog by an encoder, (products, width) float32 of length 1, made once.
+
+    model: a checkpoint, such as `TunedRanker.checkpoint`. The others as in `encode_products`.
+    For a catalog that does not fit into memory there is `catalog.embed_catalog`.
+    """
+    items = encode_products(task, reads=reads, model=model, max_length=max_length)
+    key = {
+        "data": task.fingerprint,
+        "model": model_fingerprint(model),
+        "reads": reads,
+        "max_length": max_length,
+    }
+
+    def build(folder: Path) -> None:
+        encoder = load_encoder(model).to(detect_hardware().device)
+        np.save(folder / "vectors.npy", embed(encoder, items), allow_pickle=False)
+
+    folder = artifact("search-products", key, build, runs=runs)
+    return np.load(folder / "vectors.npy", allow_pickle=False)
 
 
 def tuned_biencoder(
@@ -145,7 +174,10 @@ def tuned_biencoder(
         kept = judged[judged[:, 2] >= spared][:, :2]
         mined = None
         if negatives:
-            mined = _mine(task, encoder, queries, items, judged, spared, depth, config.seed)
+            vectors = embedded_products(
+                task, reads=reads, model=source, max_length=max_length, runs=runs
+            )
+            mined = _mine(task, embed(encoder, queries), vectors, judged, spared, depth, config)
         pairs = sample_pairs(judged, least=top, per_query=per_query, seed=config.seed)
         some = np.random.default_rng(config.seed).permutation(len(items))[:valid_products]
         some = np.sort(some)
@@ -213,19 +245,25 @@ def tuned_crossencoder(
 
     def build(folder: Path) -> None:
         encoder, tokenizer = first.load(), load_tokenizer(model)
-        items = encode_products(
-            task, reads=first.reads, model=first.checkpoint, max_length=first.max_length
+        vectors = embedded_products(
+            task,
+            reads=first.reads,
+            model=first.checkpoint,
+            max_length=first.max_length,
+            runs=runs,
         )
         queries, asked = (
-            encode(load_tokenizer(first.checkpoint), q["text"], max_length=first.max_length)
+            embed(
+                encoder,
+                encode(load_tokenizer(first.checkpoint), q["text"], max_length=first.max_length),
+            )
             for q in (train, valid)
         )
         mined = None
         if negatives:
-            mined = _mine(task, encoder, queries, items, judged, 1, depth, config.seed)
-            mined = mined[:, :negatives]
+            mined = _mine(task, queries, vectors, judged, 1, depth, config)[:, :negatives]
         rows = sample_lists(judged, per_grade=per_grade, negatives=mined, seed=config.seed)
-        found = exact_search(embed(encoder, asked), embed(encoder, items), valid_depth).rows
+        found = exact_search(asked, vectors, valid_depth).rows
         listed = np.argwhere(found >= 0)
         ranked = np.column_stack([listed[:, 0], found[listed[:, 0], listed[:, 1]]])
         grades = np.maximum(task.grades(valid["query_id"])[ranked[:, 0], ranked[:, 1]], 0)
@@ -263,25 +301,24 @@ def _parts(task: Relevance) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _mine(
     task: Relevance,
-    encoder: PreTrainedModel,
-    queries: Encoded,
-    items: Encoded,
+    queries: np.ndarray,
+    products: np.ndarray,
     judged: np.ndarray,
     spared: int,
     depth: int,
-    seed: int,
+    config: TrainConfig,
 ) -> np.ndarray:
-    """Hard negatives of the training queries, (Q, _MINED)."""
+    """Hard negatives of the training queries, (Q, _MINED), from the vectors of both."""
     wrong = None if task.complete else judged[judged[:, 2] < spared][:, :2]
     return mine_negatives(
-        embed(encoder, queries),
-        embed(encoder, items),
+        queries,
+        products,
         judged[judged[:, 2] >= spared][:, :2],
         n=min(_MINED, depth),
         irrelevant=wrong,
         unjudged=task.complete,
         depth=depth,
-        seed=seed,
+        seed=config.seed,
     )
 
 

@@ -21,6 +21,7 @@ from tests.notebooks.rules import code_cells, real_dataset, recorded
 
 NOTEBOOKS = notebook_files()
 OWN_TABLE = [path for path in NOTEBOOKS if "text_column" in declared_parameters(path)]
+SEARCH = next(path for path in NOTEBOOKS if path.stem == "05_search_and_ranking")
 LIGHT = [path for path in NOTEBOOKS if path.stem in ("00_start_here", "01_loss_derivation")]
 COLUMNS = {"text_column": "Review Text", "label_column": "stars >= 4", "group_column": "sku"}
 SCRIPT = "<script>alert(1)</script>"
@@ -122,10 +123,8 @@ def test_another_seed(path, tmp_path):
     assert payload["results"]
 
 
-@pytest.mark.parametrize("path", OWN_TABLE, ids=by_name)
-def test_an_own_table(path, own_file, tmp_path):
-    file = own_file(300)
-    outcome = run(path, tmp_path, dataset=str(file), **COLUMNS)
+def check_ran(outcome: Outcome, file: Path) -> None:
+    """The run on an own table ended, recorded something, and no text became markup."""
     assert outcome.ok, outcome.error
     payload = recorded(nbformat.read(outcome.executed, as_version=4))
     assert payload["dataset"] == file.name
@@ -136,6 +135,43 @@ def test_an_own_table(path, own_file, tmp_path):
             found = re.search(r"<script\b.{0,40}", "".join(data.get(kind, "")), re.I | re.S)
             assert not found, f"{kind} holds {found[0]!r} from a text"
         assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.parametrize("path", OWN_TABLE, ids=by_name)
+def test_an_own_table(path, own_file, tmp_path):
+    file = own_file(300)
+    check_ran(run(path, tmp_path, dataset=str(file), **COLUMNS), file)
+
+
+def own_catalog(folder: Path, queries: int) -> tuple[Path, Path]:
+    """A shop's products and what its customers asked for, judged 0 to 2; markup and emoji in it."""
+    dice = random.Random(0)
+    colors, things = ["red", "navy", "sand", "plum"], ["coat", "scarf", "boots", "bag", "belt"]
+    catalog = [(f"P{i}", color, thing) for i, (color, thing) in
+               enumerate((c, t) for c in colors for t in things for _ in range(4))]  # fmt: skip
+    products = [(id, f"{color} {thing} {SCRIPT} no. {id} 😍") for id, color, thing in catalog]
+    asked = [(c, t, f"{word} {c} {t}") for c in colors for t in things
+             for word in ("a", "looking for a", "my size in a", "gift:")]  # fmt: skip
+    judged = [
+        (text, id, (color == c) + (thing == t))
+        for c, t, text in dice.sample(asked, queries)
+        for id, color, thing in dice.sample(catalog, 40)
+    ]
+    files = folder / "catalog.csv", folder / "judged.csv"
+    pd.DataFrame(products, columns=["id", "text"]).to_csv(files[0], index=False)
+    pd.DataFrame(judged, columns=["query", "id", "grade"]).to_csv(files[1], index=False)
+    return files
+
+
+def test_an_own_catalog(tmp_path):
+    file, judgements = own_catalog(tmp_path, queries=60)
+    outcome = run(SEARCH, tmp_path, dataset=str(file), judgements=str(judgements), wish="warm <b>")
+    check_ran(outcome, file)
+
+
+def test_an_own_catalog_without_judgements(tmp_path):
+    file, _ = own_catalog(tmp_path, queries=10)
+    check_refused(run(SEARCH, tmp_path, dataset=str(file)), file.name, "give judgements too")
 
 
 @pytest.mark.parametrize("path", OWN_TABLE, ids=by_name)

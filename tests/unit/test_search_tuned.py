@@ -9,7 +9,13 @@ import pytest
 from recsys_lib.biencoder import mean_ndcg
 from recsys_lib.datasets.relevance_tables import build_relevance
 from recsys_lib.models import embed, load_tokenizer
-from recsys_lib.search import encode_products, tuned, tuned_biencoder, tuned_crossencoder
+from recsys_lib.search import (
+    embedded_products,
+    encode_products,
+    tuned,
+    tuned_biencoder,
+    tuned_crossencoder,
+)
 from recsys_lib.text import encode
 from recsys_lib.training_loop import TrainConfig
 from recsys_lib.workbook import InputError
@@ -105,6 +111,18 @@ def test_without_complete_judgements_only_judged_products_are_negatives(
     tuned_biencoder(task, CONFIG, model=checkpoints["bert"], negatives=1, depth=5, runs=tmp_path)
     assert mined[0].max() < 15
     assert (mined[0] >= 0).any()
+
+
+def test_the_catalog_is_embedded_once(trained, monkeypatch):
+    runs, first = trained[0], trained[2]
+    task = make_task()
+    vectors = embedded_products(task, model=first.checkpoint, runs=runs)  # made to mine negatives
+    items = encode_products(task, model=first.checkpoint)
+    np.testing.assert_allclose(vectors, embed(first.load(), items), atol=1e-6)
+    monkeypatch.setattr(tuned, "embed", None)  # would fail if it were called
+    assert embedded_products(task, model=first.checkpoint, runs=runs).shape == (30, 32)
+    with pytest.raises(TypeError):
+        embedded_products(task, reads="text", model=first.checkpoint, runs=runs)
 
 
 def test_mistakes_are_one_line(checkpoints, tmp_path):
