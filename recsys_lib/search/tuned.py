@@ -204,12 +204,12 @@ def tuned_crossencoder(
     first: TunedRanker,
     config: TrainConfig,
     *,
-    model: str | Path = BUILT_IN,
+    model: str | Path | None = None,
     max_length: int = 48,
     loss: str = "listnet",
-    per_grade: int = 2,
-    negatives: int = 3,
-    depth: int = 60,
+    near: int = 8,
+    depth: int = 50,
+    per_grade: int = 1,
     valid_depth: int = 20,
     chunk_size: int | None = None,
     runs: Path | None = None,
@@ -217,18 +217,24 @@ def tuned_crossencoder(
     """A cross-encoder trained on graded lists of the training queries, to re-rank what `first`
     finds; chosen by NDCG@10 over what `first` finds for the validation queries.
 
+    A list holds what the cross-encoder will have to order, judged products that `first` ranks high,
+    and a few from anywhere in the catalog.
+
     Args:
         task: its test part is not looked at.
         first: a bi-encoder, see `tuned_biencoder`; the cross-encoder reads the same column.
         config: see `fit_crossencoder`; `batch_size` counts queries, unless `loss` is "bce".
-        model: the checkpoint to start from. max_length: tokens of query and product together.
+        model: the checkpoint to start from; by default that of `first`, which knows the task's
+            words. max_length: tokens of query and product together.
         loss: see `fit_crossencoder`.
-        per_grade: products of each grade in a query's list, drawn at random.
-        negatives: wrong products in it that `first` ranks among the first `depth` wrong ones.
+        near: products in a query's list among the first `depth` of `first`, drawn at random. Where
+            judgements are not complete, those that nobody judged are left out.
+        per_grade: products of each grade above 0 in it besides, drawn at random.
         valid_depth: products of each validation query that are re-ranked.
         chunk_size: see `fit_crossencoder`.
         runs: where artifacts lie; by default `runs_folder()`.
     """
+    source = first.checkpoint if model is None else model
     train, valid = _parts(task)
     judged = task.judged(train["query_id"])
     options = {
@@ -236,15 +242,15 @@ def tuned_crossencoder(
         "reads": first.reads,
         "max_length": max_length,
         "loss": loss,
-        "per_grade": per_grade,
-        "negatives": negatives,
+        "near": near,
         "depth": depth,
+        "per_grade": per_grade,
         "valid_depth": valid_depth,
         "chunk_size": chunk_size,
     }
 
     def build(folder: Path) -> None:
-        encoder, tokenizer = first.load(), load_tokenizer(model)
+        encoder, tokenizer = first.load(), load_tokenizer(first.checkpoint)
         vectors = embedded_products(
             task,
             reads=first.reads,
@@ -252,30 +258,29 @@ def tuned_crossencoder(
             max_length=first.max_length,
             runs=runs,
         )
-        queries, asked = (
-            embed(
-                encoder,
-                encode(load_tokenizer(first.checkpoint), q["text"], max_length=first.max_length),
-            )
-            for q in (train, valid)
+        top, shown = (
+            exact_search(
+                embed(encoder, encode(tokenizer, part["text"], max_length=first.max_length)),
+                vectors,
+                k,
+            ).rows
+            for part, k in ((train, depth), (valid, valid_depth))
         )
-        mined = None
-        if negatives:
-            mined = _mine(task, queries, vectors, judged, 1, depth, config)[:, :negatives]
-        rows = sample_lists(judged, per_grade=per_grade, negatives=mined, seed=config.seed)
-        found = exact_search(asked, vectors, valid_depth).rows
-        listed = np.argwhere(found >= 0)
-        ranked = np.column_stack([listed[:, 0], found[listed[:, 0], listed[:, 1]]])
-        grades = np.maximum(task.grades(valid["query_id"])[ranked[:, 0], ranked[:, 1]], 0)
+        drawn = np.random.default_rng(config.seed).permuted(top, axis=1)[:, :near]
+        high = _graded(task, train, drawn)
+        anywhere = sample_lists(judged, per_grade=per_grade, seed=config.seed)
+        rows = np.unique(np.concatenate([high[high[:, 2] >= 0], anywhere]), axis=0)
+        ranked = _graded(task, valid, shown)
         names = task.products[first.reads].tolist()
+        tokens = load_tokenizer(source)
 
         def read(words: pd.Series, pairs: np.ndarray) -> Encoded:
             asked = [words.iloc[q] for q in pairs[:, 0]]
             return encode(
-                tokenizer, asked, pairs=[names[i] for i in pairs[:, 1]], max_length=max_length
+                tokens, asked, pairs=[names[i] for i in pairs[:, 1]], max_length=max_length
             )
 
-        scorer = load_classifier(model, dropout=0.0, seed=config.seed)
+        scorer = load_classifier(source, dropout=0.0, seed=config.seed)
         result = fit_crossencoder(
             scorer,
             read(train["text"], rows),
@@ -284,11 +289,18 @@ def tuned_crossencoder(
             loss=loss,
             config=config,
             chunk_size=chunk_size,
-            valid=(read(valid["text"], ranked), grades, ranked[:, 0]),
+            valid=(read(valid["text"], ranked), np.maximum(ranked[:, 2], 0), ranked[:, 0]),
         )
-        _keep(folder, scorer, model, result, examples=len(rows))
+        _keep(folder, scorer, source, result, examples=len(rows))
 
-    return _kept("crossencoder", task, model, config, options, build, runs)
+    return _kept("crossencoder", task, source, config, options, build, runs)
+
+
+def _graded(task: Relevance, queries: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """Ranked products, (Q, k) rows of the catalog or -1, as (n, 3): query, product, grade."""
+    query, at = np.nonzero(rows >= 0)
+    product = rows[query, at]
+    return np.column_stack([query, product, task.grades(queries["query_id"])[query, product]])
 
 
 def _parts(task: Relevance) -> tuple[pd.DataFrame, pd.DataFrame]:
