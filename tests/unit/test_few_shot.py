@@ -305,14 +305,14 @@ def test_fine_tuning_learns_is_kept_and_is_loaded_again(checkpoints, tmp_path, m
 def test_smoothed_labels_make_it_less_sure(checkpoints, tmp_path):
     small = prepare(search_task(filler=0), model=str(checkpoints["bert"]))
     options = {"batch_size": 16, "precision": "fp32", "eval_every": 10_000}
-    config = TrainConfig(epochs=15, lr=3e-3, **options)  # validated, and so kept, at the end
+    config = TrainConfig(epochs=30, lr=3e-3, **options)  # validated, and so kept, at the end
     sure = {}
     for share in (0.0, 0.5):
         made = fine_tuned(small, config, dropout=0.0, label_smoothing=share, runs=tmp_path)
         sure[share] = torch.softmax(torch.from_numpy(made.test), dim=1).max(dim=1).values.mean()
     # what is asked for: 1 without, and 1 − 0.5 + 0.5/5 = 0.6 for the right one of five
-    assert sure[0.0] > 0.9
-    assert sure[0.5] == pytest.approx(0.6, abs=0.1)
+    assert sure[0.0] > 0.85
+    assert sure[0.5] == pytest.approx(0.6, abs=0.05)
 
 
 def test_the_built_in_model_starts_at_its_probe_and_may_leave_no_weights(task, tmp_path):
