@@ -39,6 +39,8 @@ from recsys_lib.training import FitResult, TrainConfig, fit, predict
 from recsys_lib.workbook import InputError, artifact
 
 PROBE, NEAREST_MEAN = "logistic regression", "nearest mean"
+# Chosen on the validation part of banking77: see `fine_tuned`.
+RECIPE = TrainConfig(epochs=6, lr=2e-4, batch_size=32)
 _PARTS = ("train", "valid", "test")
 _MAX_ITERATIONS = 1_000
 
@@ -318,10 +320,10 @@ def start_at_probe(model: MeanPooledBert, probe: Probe) -> None:
 
 def fine_tuned(
     task: Task,
-    config: TrainConfig,
+    config: TrainConfig = RECIPE,
     *,
     dropout: float | None = 0.1,
-    label_smoothing: float = 0.0,
+    label_smoothing: float = 0.1,
     keep_weights: bool = True,
     runs: Path | None = None,
 ) -> FineTuned:
