@@ -30,7 +30,7 @@ LOSSES = ("bce", "ranknet", "lambdarank", "listnet")
 _LISTWISE = {"ranknet": ranknet, "lambdarank": lambdarank, "listnet": listnet}
 _BLOCK = 20_000  # pairs encoded at a time
 
-Lists = tuple[Encoded, np.ndarray, np.ndarray]
+Lists = tuple[Encoded, np.ndarray, np.ndarray] | tuple[Encoded, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Reranked:
     """Candidates in their new order.
 
     items: (Q, K) int64, rows of the catalog, best first; -1 fills a row up, at its end.
-    scores: (Q, K) float64, falling along each row: logits of the candidates that were scored; the
+    scores: (Q, K) float64, falling along each row: logits of the candidates that were scored (with
+        what was added to them); the
         others follow below, each 1 lower than the one before, in the order they had; -inf at -1.
     """
 
@@ -53,6 +54,7 @@ def fit_crossencoder(
     queries: np.ndarray,
     *,
     loss: str = "bce",
+    first_scores: np.ndarray | None = None,
     config: TrainConfig | None = None,
     max_grade: float | None = None,
     chunk_size: int | None = None,
@@ -74,13 +76,17 @@ def fit_crossencoder(
         loss: "bce": each pair for itself, its target being grade / max_grade; "ranknet",
             "lambdarank" or "listnet": the pairs of a query against one another, see
             `losses.ranking`. Lists in which these find nothing to learn are left out.
+        first_scores: (n,) scores of the pairs by the ranker whose lists are to be re-ordered. They
+            are added to the logits, in training and validation, so that the model learns what to
+            change about that order. Their scale is that of the logits: for cosines about 10.
         config: `batch_size` and `max_tokens` count pairs with "bce", else queries and the tokens
             of their lists.
         max_grade: the grade that means certainly relevant, by default the highest of `grades`.
         chunk_size: pairs whose activations are held at a time, see `gradient_cache`. None holds
             the whole batch.
-        valid: encoded pairs, grades and queries of the validation part. The model ends with the
-            weights of its best validation by NDCG@k. Never give the test part.
+        valid: encoded pairs, grades and queries (and first_scores, where these are given) of the
+            validation part. The model ends with the weights of its best validation by NDCG@k. Never
+            give the test part.
         k: ranks that count in validation.
         run_dir, resume, progress, on_step: see `training.fit`.
 
@@ -90,8 +96,12 @@ def fit_crossencoder(
     """
     config = config or TrainConfig()
     grades, queries = _checked_lists("training", pairs, grades, queries)
+    first = _checked_first("training", first_scores, len(pairs))
     if valid is not None:
-        valid = (valid[0], *_checked_lists("validation", *valid))
+        if len(valid) != (3 if first_scores is None else 4):
+            raise InputError("valid needs first_scores just where the training part has them.")
+        known = _checked_first("validation", valid[3] if len(valid) == 4 else None, len(valid[0]))
+        valid = (valid[0], *_checked_lists("validation", *valid[:3]), known)
         if not (valid[1] > 0).any():
             raise InputError("the validation part has no grade above 0: nothing can be measured.")
     if loss not in LOSSES:
@@ -119,6 +129,7 @@ def fit_crossencoder(
                 pairs,
                 [lists[i] for i in chosen],
                 grades / top if loss == "bce" else grades,
+                first,
                 loss,
                 examples,
                 chunk_size=chunk_size,
@@ -130,10 +141,10 @@ def fit_crossencoder(
         return total
 
     def validate() -> dict:
-        logits = predict(model, valid[0], precision=config.precision)
+        logits = predict(model, valid[0], precision=config.precision) + valid[3]
         return {"valid_metric": list_ndcg(valid[1], logits, valid[2], k)}
 
-    arrays = [pairs.ids, pairs.offsets, grades, queries]
+    arrays = [pairs.ids, pairs.offsets, grades, queries, first]
     if valid is not None:
         arrays += [valid[0].ids, valid[0].offsets, *valid[1:]]
     return run_steps(
@@ -159,6 +170,7 @@ def rerank(
     texts: Sequence[str],
     *,
     k: int | None = None,
+    first_scores: np.ndarray | None = None,
     max_length: int = 64,
     batch_tokens: int = 8_192,
     precision: str = "auto",
@@ -172,6 +184,7 @@ def rerank(
         candidates: (Q, K) ints, rows of `texts` in the order of a first ranker; -1 for none.
         texts: of the catalog's products.
         k: candidates to score of each query; None for all. What stands behind keeps its order.
+        first_scores: (Q, K), added to the logits, for a model that was trained with such scores.
         max_length: tokens of a pair; the longer text of a pair is cut first.
         batch_tokens: cells of one batch, padding included; texts of like length go together.
         precision: see `models.autocast`. progress: show a bar.
@@ -180,10 +193,12 @@ def rerank(
     catalog or stand twice in a row.
     """
     candidates = _checked_candidates(candidates, queries, texts, k)
+    added = np.zeros(candidates.shape) if first_scores is None else np.asarray(first_scores)
+    if added.shape != candidates.shape or not np.isfinite(added[candidates >= 0]).all():
+        raise InputError(f"first_scores must be {candidates.shape}, finite for every candidate.")
     # -1 may stand anywhere in a row; behind everything it is out of the way
-    candidates = np.take_along_axis(
-        candidates, np.argsort(candidates < 0, axis=1, kind="stable"), axis=1
-    )
+    place = np.argsort(candidates < 0, axis=1, kind="stable")
+    candidates, added = (np.take_along_axis(x, place, axis=1) for x in (candidates, added))
     width = candidates.shape[1]
     k = width if k is None else min(k, width)
     logits = np.full(candidates.shape, -np.inf)
@@ -197,7 +212,8 @@ def rerank(
                 pairs=[texts[i] for i in candidates[r, c]],
                 max_length=max_length,
             )
-            logits[r, c] = predict(model, encoded, batch_tokens=batch_tokens, precision=precision)
+            scored = predict(model, encoded, batch_tokens=batch_tokens, precision=precision)
+            logits[r, c] = scored + added[r, c]
             bar.update(len(r))
     if np.isnan(logits).any():
         raise InputError("the cross-encoder's scores are not numbers; train it again, more slowly.")
@@ -239,6 +255,7 @@ def _add_gradient(
     pairs: Encoded,
     lists: list[np.ndarray],
     targets: np.ndarray,
+    first: np.ndarray,
     loss: str,
     examples: int,
     *,
@@ -253,6 +270,7 @@ def _add_gradient(
     size = chunk_size or -(-len(rows) // accelerator.num_processes)
     chunks, order = make_chunks(pairs, rows, size)
     places = torch.from_numpy(order).to(accelerator.device)
+    added = torch.from_numpy(first[rows]).to(accelerator.device)
 
     def forward(chunk: Chunk) -> torch.Tensor:
         batch = collate(*chunk, multiple_of=8)
@@ -265,7 +283,7 @@ def _add_gradient(
         forward,
         chunks,
         lambda logits: (
-            list_loss(logits[places], targets[rows], sizes, loss) * (len(lists) / examples)
+            list_loss(logits[places] + added, targets[rows], sizes, loss) * (len(lists) / examples)
         ),
         seed=seed,
         cached=chunk_size is not None,
@@ -314,6 +332,16 @@ def _checked_lists(
             "out what was not judged."
         )
     return grades, queries
+
+
+def _checked_first(part: str, scores: np.ndarray | None, n: int) -> np.ndarray:
+    """(n,) float32, zeros where there are none."""
+    if scores is None:
+        return np.zeros(n, dtype=np.float32)
+    scores = np.asarray(scores, dtype=np.float32)
+    if scores.shape != (n,) or not np.isfinite(scores).all():
+        raise InputError(f"the {part} part's first_scores must be {n} finite numbers.")
+    return scores
 
 
 def _checked_candidates(

@@ -49,6 +49,7 @@ from recsys_lib.search.tuned import (
     TunedRanker,
     embedded_products,
     encode_products,
+    re_ranked,
     tuned_biencoder,
     tuned_crossencoder,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "rank_by_model",
     "rank_features",
     "rank_triples",
+    "re_ranked",
     "recall_against",
     "reciprocal_rank_fusion",
     "result_page",

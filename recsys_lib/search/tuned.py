@@ -13,7 +13,7 @@ step is given and where the result is kept (`workbook.artifact`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from recsys_lib.biencoder import fit_biencoder
-from recsys_lib.crossencoder import fit_crossencoder
+from recsys_lib.crossencoder import fit_crossencoder, rerank
 from recsys_lib.datasets.relevance_tables import Relevance
 from recsys_lib.models import (
     BUILT_IN,
@@ -34,7 +34,8 @@ from recsys_lib.models import (
     save_model,
 )
 from recsys_lib.negatives import mine_negatives, sample_lists, sample_pairs
-from recsys_lib.search.index import exact_search
+from recsys_lib.search.index import exact_search, take_vectors
+from recsys_lib.search.results import Ranking
 from recsys_lib.text import Encoded, encode
 from recsys_lib.training_loop import FitResult, TrainConfig
 from recsys_lib.workbook import InputError, artifact, detect_hardware
@@ -48,7 +49,9 @@ class TunedRanker:
 
     folder: of the artifact; its `model` is a checkpoint with tokenizer. kind: "biencoder" or
     "crossencoder". reads: the column of the products that it reads. max_length: tokens of it.
-    examples: pairs that it was trained on. result: see `training_loop.FitResult`.
+    examples: pairs that it was trained on. result: see `training_loop.FitResult`. first_weight: of
+    a cross-encoder, what the first ranker's cosines are multiplied by before they are added to its
+    logits.
     """
 
     folder: Path
@@ -57,6 +60,7 @@ class TunedRanker:
     max_length: int
     examples: int
     result: FitResult
+    first_weight: float = 0.0
 
     @property
     def checkpoint(self) -> Path:
@@ -210,12 +214,16 @@ def tuned_crossencoder(
     near: int = 8,
     depth: int = 50,
     per_grade: int = 1,
+    first_weight: float = 10.0,
     valid_depth: int = 20,
     chunk_size: int | None = None,
     runs: Path | None = None,
 ) -> TunedRanker:
     """A cross-encoder trained on graded lists of the training queries, to re-rank what `first`
     finds; chosen by NDCG@10 over what `first` finds for the validation queries.
+
+    The cosines of `first` are added to its logits, so it starts from that order and learns what to
+    change about it; `re_ranked` applies it.
 
     A list holds what the cross-encoder will have to order, judged products that `first` ranks high,
     and a few from anywhere in the catalog.
@@ -230,6 +238,7 @@ def tuned_crossencoder(
         near: products in a query's list among the first `depth` of `first`, drawn at random. Where
             judgements are not complete, those that nobody judged are left out.
         per_grade: products of each grade above 0 in it besides, drawn at random.
+        first_weight: what the cosines of `first` are multiplied by; 0 leaves them out.
         valid_depth: products of each validation query that are re-ranked.
         chunk_size: see `fit_crossencoder`.
         runs: where artifacts lie; by default `runs_folder()`.
@@ -245,6 +254,7 @@ def tuned_crossencoder(
         "near": near,
         "depth": depth,
         "per_grade": per_grade,
+        "first_weight": first_weight,
         "valid_depth": valid_depth,
         "chunk_size": chunk_size,
     }
@@ -258,14 +268,12 @@ def tuned_crossencoder(
             max_length=first.max_length,
             runs=runs,
         )
-        top, shown = (
-            exact_search(
-                embed(encoder, encode(tokenizer, part["text"], max_length=first.max_length)),
-                vectors,
-                k,
-            ).rows
-            for part, k in ((train, depth), (valid, valid_depth))
+        asked, valid_asked = (
+            embed(encoder, encode(tokenizer, part["text"], max_length=first.max_length))
+            for part in (train, valid)
         )
+        top = exact_search(asked, vectors, depth).rows
+        shown = exact_search(valid_asked, vectors, valid_depth).rows
         drawn = np.random.default_rng(config.seed).permuted(top, axis=1)[:, :near]
         high = _graded(task, train, drawn)
         anywhere = sample_lists(judged, per_grade=per_grade, seed=config.seed)
@@ -275,10 +283,14 @@ def tuned_crossencoder(
         tokens = load_tokenizer(source)
 
         def read(words: pd.Series, pairs: np.ndarray) -> Encoded:
-            asked = [words.iloc[q] for q in pairs[:, 0]]
+            wishes = [words.iloc[q] for q in pairs[:, 0]]
             return encode(
-                tokens, asked, pairs=[names[i] for i in pairs[:, 1]], max_length=max_length
+                tokens, wishes, pairs=[names[i] for i in pairs[:, 1]], max_length=max_length
             )
+
+        def cosines(queries: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+            both = queries[pairs[:, 0]] * take_vectors(vectors, pairs[:, 1])
+            return first_weight * both.sum(axis=1)
 
         scorer = load_classifier(source, dropout=0.0, seed=config.seed)
         result = fit_crossencoder(
@@ -287,13 +299,44 @@ def tuned_crossencoder(
             rows[:, 2],
             rows[:, 0],
             loss=loss,
+            first_scores=cosines(asked, rows),
             config=config,
             chunk_size=chunk_size,
-            valid=(read(valid["text"], ranked), np.maximum(ranked[:, 2], 0), ranked[:, 0]),
+            valid=(
+                read(valid["text"], ranked),
+                np.maximum(ranked[:, 2], 0),
+                ranked[:, 0],
+                cosines(valid_asked, ranked),
+            ),
         )
         _keep(folder, scorer, source, result, examples=len(rows))
 
     return _kept("crossencoder", task, source, config, options, build, runs)
+
+
+def re_ranked(
+    cross: TunedRanker,
+    task: Relevance,
+    queries: Sequence[str],
+    found: Ranking,
+    *,
+    model: PreTrainedModel | None = None,
+) -> Ranking:
+    """The candidates of each query in the order of `cross`.
+
+    found: of its first ranker, cosines as scores, cut to what is to be re-ranked (`Ranking.head`).
+    model: `cross.load()`, where it is at hand.
+    """
+    done = rerank(
+        cross.load() if model is None else model,
+        load_tokenizer(cross.checkpoint),
+        queries,
+        found.rows,
+        task.products[cross.reads].tolist(),
+        first_scores=cross.first_weight * np.where(found.rows >= 0, found.scores, 0),
+        max_length=cross.max_length,
+    )
+    return Ranking(done.items, done.scores)
 
 
 def _graded(task: Relevance, queries: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
@@ -362,4 +405,12 @@ def _kept(
     rest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     examples = rest.pop("examples")
     result = FitResult(history=pd.read_parquet(folder / "history.parquet"), **rest)
-    return TunedRanker(folder, kind, options["reads"], options["max_length"], examples, result)
+    return TunedRanker(
+        folder,
+        kind,
+        options["reads"],
+        options["max_length"],
+        examples,
+        result,
+        options.get("first_weight", 0.0),
+    )

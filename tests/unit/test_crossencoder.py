@@ -163,6 +163,27 @@ def test_list_ndcg_is_the_mean_over_queries_with_a_relevant_product():
     assert list_ndcg(grades, scores, queries) == pytest.approx(want)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_first_scores_are_added_to_the_logits(parts, tiny_classifier, loss):
+    """The first loss is that of the sum, and a model that learns nothing keeps the first order."""
+    train, valid = parts
+    model = tiny_classifier()
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=len(train[0])) * 3
+    logits = predict(model, train[0], precision="fp32") + first
+    order = np.argsort(train[2], kind="stable")
+    sizes = np.bincount(train[2])
+    targets = train[1] / train[1].max() if loss == "bce" else train[1]
+    expected = list_loss(torch.from_numpy(logits[order]).float(), targets[order], sizes, loss)
+    one = TrainConfig(epochs=1, batch_size=10**6, lr=1e-12, precision="fp32")
+    given = {"loss": loss, "first_scores": first, "config": one}
+    result = fit_crossencoder(model, *train, **given, valid=(*valid, 100.0 * valid[1]))
+    assert result.history["loss"].iloc[0] == pytest.approx(float(expected), rel=1e-4)
+    assert result.best_metric == 1.0
+    upside_down = fit_crossencoder(model, *train, **given, valid=(*valid, -100.0 * valid[1]))
+    assert upside_down.best_metric < 0.8
+
+
 @pytest.fixture(scope="module")
 def ranker(tokenizer):
     """A cross-encoder's scores of every query and product, and what made them."""
@@ -202,6 +223,20 @@ def test_rerank_is_a_sort_of_the_first_k(ranker, tokenizer):
             assert got.items[row].tolist() == head + first[depth:].tolist()
             assert np.abs(got.scores[row, :depth] - scores[row, head]).max() < 1e-5
         assert (np.diff(got.scores, axis=1) < 0).all() and np.isfinite(got.scores).all()
+
+
+def test_rerank_adds_the_first_scores(ranker, tokenizer):
+    model, queries, scores = ranker
+    rng = np.random.default_rng(1)
+    candidates = np.array([rng.permutation(len(CATALOG))[:12] for _ in queries])
+    candidates[0, 3] = -1
+    first = rng.normal(size=candidates.shape) * scores.std()
+    got = rerank(
+        model, tokenizer, queries, candidates, CATALOG, first_scores=first, precision="fp32"
+    )
+    for row, items in enumerate(candidates):
+        total = np.where(items >= 0, scores[row, items] + first[row], -np.inf)
+        assert got.items[row].tolist() == items[np.argsort(-total)].tolist()
 
 
 def test_rerank_does_not_depend_on_the_order_or_the_batches(ranker, tokenizer, monkeypatch):
@@ -281,6 +316,8 @@ def test_what_is_not_finite_stops_training_and_ranking(parts, tiny_classifier, t
         ({"empty": True}, "the training part is empty"),
         ({"barren": True}, "no grade above 0"),
         ({"num_labels": 2}, "the model has 2 logits"),
+        ({"first_scores": np.zeros(200)}, "valid needs first_scores just where"),
+        ({"first_scores": np.full(200, np.nan)}, "first_scores must be 200 finite numbers"),
     ],
 )
 def test_bad_input_to_training_is_one_clear_line(parts, tiny_classifier, change, message):
@@ -306,6 +343,7 @@ def test_bad_input_to_training_is_one_clear_line(parts, tiny_classifier, change,
         (np.array([[0, 25]]), {}, "candidates of query 0 name product 25; there are 25"),
         (np.array([[0, 3, 0]]), {}, "name product 0 twice"),
         (np.array([[0, 3]]), {"k": 0}, "k = 0 must be at least 1"),
+        (np.array([[0, 3]]), {"first_scores": np.zeros(2)}, r"first_scores must be \(1, 2\)"),
     ],
 )
 def test_bad_input_to_reranking_is_one_clear_line(ranker, tokenizer, candidates, options, message):

@@ -12,11 +12,14 @@ from recsys_lib.models import embed, load_tokenizer
 from recsys_lib.search import (
     embedded_products,
     encode_products,
+    exact_search,
+    re_ranked,
     tuned,
     tuned_biencoder,
     tuned_crossencoder,
 )
 from recsys_lib.text import encode
+from recsys_lib.training import predict
 from recsys_lib.training_loop import TrainConfig
 from recsys_lib.workbook import InputError
 
@@ -96,6 +99,25 @@ def test_a_cross_encoder_has_one_logit_and_reads_what_its_bi_encoder_reads(train
     cross = trained[-1]
     assert cross.load().config.num_labels == 1
     assert cross.reads == trained[3].reads == "name"
+
+
+def test_re_ranking_adds_the_first_cosines_to_the_logits(trained):
+    first, cross = trained[3], trained[4]
+    task = make_task()
+    queries = task.part("test")["text"].tolist()
+    tokens = load_tokenizer(first.checkpoint)
+    asked = embed(first.load(), encode(tokens, queries, max_length=32))
+    vectors = embedded_products(task, model=first.checkpoint, runs=trained[0])
+    found = exact_search(asked, vectors, 5)
+    done = re_ranked(cross, task, queries, found)
+    names = task.products["name"].tolist()
+    for q, query in enumerate(queries):
+        pairs = [names[i] for i in done.rows[q]]
+        logits = predict(cross.load(), encode(tokens, [query] * 5, pairs=pairs, max_length=48))
+        cosines = asked[q] @ vectors[done.rows[q]].T
+        # bf16 where the hardware has it, in other batches
+        np.testing.assert_allclose(done.scores[q], logits + 10 * cosines, atol=0.02)
+        assert sorted(done.rows[q]) == sorted(found.rows[q])
 
 
 def test_without_complete_judgements_only_judged_products_are_negatives(
