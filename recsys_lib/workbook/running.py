@@ -122,7 +122,8 @@ def run_notebook(
     parameters = dict(parameters or {})
     check_parameters(path, parameters)
     out = out or executed_folder(path, parameters) / path.name
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its errors are in the outcome
+    for name in ("papermill", "asyncio"):  # what they log as errors is in the outcome
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     began = time.perf_counter()
     error = ""
     with saving(f"the executed notebook {path.stem}", out.parent):

@@ -13,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from recsys_lib.workbook import InputError, running, runs_folder
+from recsys_lib.workbook.files import project_folder
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def start(folder: Path, runs: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
         cwd=folder.parent,
-        env=os.environ | {"RECSYS_RUNS": str(runs)},
+        env=os.environ | {"RECSYS_RUNS": str(runs), "PYTHONPATH": str(project_folder())},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -65,7 +66,7 @@ def finished(folder, tmp_path_factory):
     """One run of all three by the command line, and the runs folder."""
     runs = tmp_path_factory.mktemp("runs")
     process = start(folder, runs, "-p", "seed", "5", "-p", "profile", "full")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err), runs
 
 
@@ -113,13 +114,13 @@ def test_an_interrupt_is_one_line_and_keeps_what_ran(tmp_path):
     slow = "import time\nprint('begun')\nopen('begun', 'w').close()\ntime.sleep(99)"
     folder = write_notebooks(tmp_path, {"00_slow": slow})
     process = start(folder, tmp_path / "runs")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while not (folder / "begun").exists():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < until, "the slow cell did not begin"
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert err == "\ninterrupted; what ran so far is kept in runs/executed\n"
     assert process.returncode == 130
     (kept,) = (tmp_path / "runs" / "executed" / "auto-quick-seed0").iterdir()
