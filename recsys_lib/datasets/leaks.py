@@ -183,7 +183,9 @@ def find_leaks(
     for held in copies.values():
         _link("exact", texts[held[0]], 1.0, held, held, part, links, drop)
     if pairs is None:
-        pairs = near_duplicates(texts, threshold=threshold, seed=seed)
+        inside = np.flatnonzero(part >= 0)
+        pairs = near_duplicates([texts[i] for i in inside], threshold=threshold, seed=seed)
+        pairs = pairs.assign(a=inside[pairs["a"]], b=inside[pairs["b"]])
     for a, b, similarity in pairs[["a", "b", "similarity"]].itertuples(index=False):
         one, other = copies[_same(texts[a])], copies[_same(texts[b])]
         if one is not other:  # copies are "exact"

@@ -105,8 +105,11 @@ def lengths(
     for row, cut in enumerate(cuts):
         ax.axvline(cut, color=COLORS["vermilion"], ls="--", lw=1.5)
         beyond = f"{np.mean(together > cut):.1%} longer than {cut}"
-        ax.annotate(beyond, (cut, 0.95 - 0.09 * row), (4, 0), xycoords=("data", "axes fraction"),
-                    textcoords="offset points", size=9, color=COLORS["vermilion"])  # fmt: skip
+        left = 2 * cut > edges[0] + max(edges[-1], *cuts)  # no room to the right of its line
+        ax.annotate(beyond, (cut, 0.95 - 0.09 * row), (-6 if left else 6, 0),
+                    xycoords=("data", "axes fraction"), textcoords="offset points", size=9,
+                    ha="right" if left else "left", color=COLORS["vermilion"],
+                    bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     set_title(fig, title)
     set_axes(ax, xlabel, "share of texts")

@@ -168,7 +168,7 @@ def calibration(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
 def learning_curve(
     table: pd.DataFrame, *, title: str, ylabel: str, xlabel: str = "training texts"
 ) -> Figure:
-    """A score over the number of training examples, with intervals.
+    """A score over the number of training examples, with intervals as bars.
 
     Args:
         table: columns system, n, value, and low and high where there are intervals.
@@ -177,12 +177,16 @@ def learning_curve(
         xlabel: what `n` counts.
     """
     fig, ax = plt.subplots()
-    for index, (name, rows) in enumerate(table.groupby("system", sort=False)):
+    systems = list(table.groupby("system", sort=False))
+    for index, (name, rows) in enumerate(systems):
         rows = rows.sort_values("n")
-        style = look(index)
-        ax.plot(rows["n"], rows["value"], label=name, ms=6, **style)
+        # side by side, since bars on top of each other cannot be told apart
+        n = rows["n"] * 1.05 ** (index - (len(systems) - 1) / 2)
+        ax.plot(n, rows["value"], label=name, ms=6, **look(index))
         if {"low", "high"} <= set(rows.columns):
-            ax.fill_between(rows["n"], rows["low"], rows["high"], color=style["color"], alpha=0.15)
+            ends = (rows["value"] - rows["low"], rows["high"] - rows["value"])
+            ax.errorbar(n, rows["value"], ends, fmt="none", capsize=4, lw=1.5,
+                        ecolor=look(index)["color"])  # fmt: skip
     ax.set_xscale("log", base=2)
     ax.set_xticks(sorted(table["n"].unique()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

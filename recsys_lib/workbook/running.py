@@ -18,7 +18,9 @@ from pathlib import Path
 
 import papermill
 import zmq
+from jupyter_client import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
+from traitlets import Unicode
 from traitlets.config import Config
 
 from recsys_lib.workbook.errors import InputError, nearest, saving
@@ -28,9 +30,21 @@ from recsys_lib.workbook.settings import TABLE_SUFFIXES, is_table_path
 KERNEL = "python3"
 TEXT_COLUMN = "text_column"  # a notebook with this parameter takes an own table
 # What goes to a kernel and back passes through the loopback network; kernels warn if it is open.
-_ENCRYPTED = (
-    Config(KernelManager={"transport_encryption": "auto"}) if zmq.has("curve") else Config()
-)
+_ENCRYPTED = {"transport_encryption": "auto"} if zmq.has("curve") else {}
+
+
+class QuietKernel(AsyncKernelManager):
+    """A kernel whose own messages go to the file `said` and not to the terminal.
+
+    What cells print does not pass there. A kernel that is interrupted logs that it was, and one
+    that dies may have said why.
+    """
+
+    said = Unicode().tag(config=True)
+
+    async def start_kernel(self, **options) -> None:
+        with open(self.said, "ab") as file:
+            await super().start_kernel(stderr=file, **options)
 
 
 @dataclass(frozen=True)
@@ -108,12 +122,14 @@ def run_notebook(
     parameters = dict(parameters or {})
     check_parameters(path, parameters)
     out = out or executed_folder(path, parameters) / path.name
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # its errors are in the outcome
+    for name in ("papermill", "asyncio"):  # what they log as errors is in the outcome
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     began = time.perf_counter()
     error = ""
     with saving(f"the executed notebook {path.stem}", out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".{out.stem}.part.ipynb")
+        said = out.resolve().with_name(f".{out.stem}.kernel.txt")
         try:
             papermill.execute_notebook(
                 str(path),
@@ -122,17 +138,26 @@ def run_notebook(
                 kernel_name=KERNEL,
                 cwd=str(path.parent),
                 progress_bar=False,
-                config=_ENCRYPTED,
+                kernel_manager_class=QuietKernel,
+                config=Config(KernelManager=_ENCRYPTED, QuietKernel={"said": str(said)}),
             )
         except PapermillExecutionError as failure:
             lines = f"{failure.ename}: {failure.evalue}".strip().splitlines()
             error = f"cell {failure.exec_count}: {lines[0]}"
         except (RuntimeError, TimeoutError) as failure:  # the kernel died, or did not start
-            error = f"{type(failure).__name__}: {str(failure).splitlines()[0]}"
+            error = f"{type(failure).__name__}: {str(failure).splitlines()[0]}{_last_words(said)}"
         finally:
+            said.unlink(missing_ok=True)
             if part.exists():
                 os.replace(part, out)
     return Outcome(path.stem, time.perf_counter() - began, out, error)
+
+
+def _last_words(said: Path) -> str:
+    """The last line that a kernel wrote before it died, for the message; empty without one."""
+    text = said.read_text(encoding="utf-8", errors="replace") if said.exists() else ""
+    lines = text.strip().splitlines()
+    return f"; it said: {lines[-1].strip()}" if lines else ""
 
 
 def executed_folder(path: Path, parameters: Mapping[str, object]) -> Path:
@@ -225,7 +250,7 @@ def parse_value(name: str, text: str) -> object:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; prints one line for a wrong argument and returns the exit code."""
+    """The command line; one line for a wrong argument or an interrupt; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m recsys_lib.workbook.running",
         description="Run the notebooks in order; executed copies go to runs/executed/.",
@@ -247,6 +272,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        executed = _short(runs_folder() / "executed")
+        print(f"\ninterrupted; what ran so far is kept in {executed}", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -225,6 +225,7 @@ def _installed(name: str) -> bool:
 # What a declared dependency brings along, imported where it does.
 BROUGHT_ALONG = {
     "huggingface_hub": "transformers",
+    "jupyter_client": "jupyterlab",
     "tokenizers": "transformers",
     "traitlets": "jupyterlab",
     "zmq": "jupyterlab",

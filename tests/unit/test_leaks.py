@@ -267,3 +267,19 @@ def test_twenty_thousand_reviews_in_seconds():
     # About 5 s of processor time were measured for 22,641 real reviews; the bound is generous
     # because it must hold on any machine, and still fails for a comparison of all pairs.
     assert time.process_time() - started < 40
+
+
+def test_rows_in_no_part_need_no_comparison():
+    """The same report whether all texts were compared or only those of the split."""
+    texts = random_texts(400, seed=8)
+    texts[3] = texts[7].upper()  # copies, one of them in no part
+    texts[8] = texts[7]
+    for planted in range(100, 130):
+        texts[planted] = texts[planted + 100] + " Thanks!"
+    rows = np.random.default_rng(8).permutation(np.setdiff1d(np.arange(400), [3]))[:300]
+    split = Split(rows[:150], rows[150:200], rows[200:])
+    ours = find_leaks(texts, split, seed=0)
+    theirs = find_leaks(texts, split, pairs=near_duplicates(texts, seed=0))
+    assert len(ours.rows_to_drop) > 3
+    pd.testing.assert_frame_equal(ours.table, theirs.table)
+    assert ours.rows_to_drop.tolist() == theirs.rows_to_drop.tolist()

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
 from recsys_lib import plots
@@ -239,6 +240,27 @@ def test_empty_bins_are_not_drawn():
 def test_lengths_says_the_share_beyond_each_cut():
     fig = plots.lengths(np.arange(1, 101), title=TITLE, cuts=(90,))
     assert [text.get_text() for text in fig.axes[0].texts] == ["10.0% longer than 90"]
+
+
+@pytest.mark.parametrize("values", [np.arange(200), np.arange(1_000)])
+def test_no_line_strikes_a_label_of_a_cut(values):
+    fig = plots.lengths(values, title=TITLE, cuts=(64, 128, 190))
+    fig.canvas.draw()
+    (ax,) = fig.axes
+    for label in ax.texts:
+        assert label.get_bbox_patch().get_facecolor() == (1, 1, 1, 1)
+        assert label.get_zorder() > max(line.get_zorder() for line in ax.lines)
+        assert label.get_window_extent().x1 <= ax.bbox.x1
+
+
+def test_the_intervals_of_a_learning_curve_stand_side_by_side():
+    (ax,) = plots.learning_curve(LEARNING, title=TITLE, ylabel="AUC").axes
+    bars = [bar for bar in ax.collections if isinstance(bar, LineCollection)]
+    places = [[segment[0, 0] for segment in bar.get_segments()] for bar in bars]
+    heights = [[tuple(segment[:, 1]) for segment in bar.get_segments()] for bar in bars]
+    assert np.allclose(heights, [[(0.6, 0.8), (0.75, 0.85)], [(0.5, 0.7), (0.7, 0.8)]])
+    assert np.divide(*places) == pytest.approx(1 / 1.05)
+    assert np.mean(np.log(places), axis=0) == pytest.approx(np.log([64, 256]))
 
 
 def test_equal_lengths_and_equal_estimates_are_drawn():
