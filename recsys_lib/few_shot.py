@@ -39,8 +39,10 @@ from recsys_lib.training import FitResult, TrainConfig, fit, predict
 from recsys_lib.workbook import InputError, artifact
 
 PROBE, NEAREST_MEAN = "logistic regression", "nearest mean"
-# Chosen on the validation part of banking77: see `fine_tuned`.
-RECIPE = TrainConfig(epochs=6, lr=2e-4, batch_size=32)
+# For banking77. Of two learning rates, 1e-4 and 2e-4, the better one on its validation part (0.943
+# and 0.938); the rest was not tuned. 987 messages cannot tell one epoch from the next, so that the
+# only validation is at the end and the last weights are kept.
+RECIPE = TrainConfig(epochs=5, lr=1e-4, batch_size=32, eval_every=1_000_000)
 _PARTS = ("train", "valid", "test")
 _MAX_ITERATIONS = 1_000
 
@@ -330,7 +332,8 @@ def fine_tuned(
     """A classifier into the products, all its weights trained by softmax cross-entropy, then kept.
 
     A `MeanPooledBert`, such as the built-in model, starts at `linear_probe`; another model with the
-    new head that config.seed draws. The weights are those of the best validation accuracy.
+    new head that config.seed draws. Of the validations that `config` asks for, the one of highest
+    accuracy gives the weights; `RECIPE` asks for one, at the end.
 
     dropout: of the whole encoder; None keeps the checkpoint's. label_smoothing: the share of a
     label that is spread over all products (Szegedy et al. 2016, arXiv 1512.00567, section 7).
