@@ -28,7 +28,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recsys_lib.models import BUILT_IN, embed, load_encoder, load_tokenizer, model_fingerprint
+from recsys_lib.models import (
+    BUILT_IN,
+    cells_per_batch,
+    embed,
+    load_encoder,
+    load_tokenizer,
+    model_fingerprint,
+)
 from recsys_lib.text import encode
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import atomic_write
@@ -70,7 +77,7 @@ def embed_catalog(
     pooling: str = "mean",
     normalize: bool = True,
     precision: str = "auto",
-    batch_tokens: int = 8_192,
+    batch_tokens: int | None = None,
     dtype: str = "float32",
     shard_size: int = 4_096,
     rebuild: bool = False,
@@ -109,7 +116,7 @@ def embed_catalog(
         "normalize": normalize,
         "precision": _resolved(precision, device),
         "device": device,
-        "batch_tokens": batch_tokens,
+        "batch_tokens": cells_per_batch(device) if batch_tokens is None else batch_tokens,
         "dtype": dtype,
         "shard_size": shard_size,
         "versions": {engine: version(engine) for engine in ("torch", "transformers")},
@@ -130,7 +137,7 @@ def embed_catalog(
                     vectors = embed(
                         encoder,
                         encode(tokenizer, chunk, max_length=max_length),
-                        batch_tokens=batch_tokens,
+                        batch_tokens=options["batch_tokens"],
                         precision=precision,
                         pooling=pooling,
                         normalize=normalize,

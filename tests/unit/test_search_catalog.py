@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from recsys_lib.models import embed, load_encoder, load_tokenizer
+from recsys_lib.models import cells_per_batch, embed, load_encoder, load_tokenizer
 from recsys_lib.search import catalog, embed_catalog, exact_search, open_catalog
 from recsys_lib.text import encode
 from recsys_lib.workbook import InputError, project_folder
@@ -50,6 +50,7 @@ def test_the_shards_hold_what_embed_gives(whole, model):
     found = exact_search(expected[:3], whole.parts, 1)
     assert (found.scores > 1 - 1e-5).all()
     assert not list(whole.folder.glob("*.tmp"))
+    assert whole.made_from["batch_tokens"] == cells_per_batch("cpu")
 
 
 def test_an_iterator_gives_the_same_bytes_as_a_list(whole, model, tmp_path):
