@@ -36,7 +36,7 @@ from recsys_lib.models import (
     load_tokenizer,
     model_fingerprint,
 )
-from recsys_lib.text import encode
+from recsys_lib.text import Encoded, encode
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import atomic_write
 from recsys_lib.workbook.progress import progress as progress_bar
@@ -134,22 +134,9 @@ def embed_catalog(
                         encoder = load_encoder(model)
                     if tokenizer is None:
                         tokenizer = load_tokenizer(model)
-                    vectors = embed(
-                        encoder,
-                        encode(tokenizer, chunk, max_length=max_length),
-                        batch_tokens=options["batch_tokens"],
-                        precision=precision,
-                        pooling=pooling,
-                        normalize=normalize,
-                    ).astype(dtype)
-                    if not np.isfinite(vectors).all():
-                        raise InputError(
-                            f"the model gave values that are not finite numbers in {dtype}: shard "
-                            f"{len(shards)} was not saved"
-                        )
-                    buffer = io.BytesIO()  # numpy's own writing hides why it failed
-                    np.save(buffer, vectors, allow_pickle=False)
-                    atomic_write(file, buffer.getvalue())
+                    _save_shard(
+                        file, encoder, encode(tokenizer, chunk, max_length=max_length), options
+                    )
                 shards.append({"file": file.name, "rows": len(chunk)})
                 bar.update(len(chunk))
         if not shards:
@@ -198,6 +185,26 @@ def open_catalog(
         parts.append(np.load(file, mmap_mode="r", allow_pickle=False))
     count = sum(len(part) for part in parts)
     return Catalog(folder, tuple(parts), count, saved["made_from"])
+
+
+def _save_shard(file: Path, encoder: PreTrainedModel, encoded: Encoded, options: dict) -> None:
+    """Embed the texts of one shard; nothing of it stays in memory while the next one is made."""
+    vectors = embed(
+        encoder,
+        encoded,
+        batch_tokens=options["batch_tokens"],
+        precision=options["precision"],
+        pooling=options["pooling"],
+        normalize=options["normalize"],
+    ).astype(options["dtype"], copy=False)
+    if not np.isfinite(vectors).all():
+        raise InputError(
+            f"the model gave values that are not finite numbers in {options['dtype']}: "
+            f"{file.name} was not saved"
+        )
+    buffer = io.BytesIO()  # numpy's own writing hides why it failed
+    np.save(buffer, vectors, allow_pickle=False)
+    atomic_write(file, buffer.getvalue())
 
 
 def _check_options(shard_size: int, dtype: str, precision: str) -> None:

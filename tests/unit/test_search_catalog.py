@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,20 @@ def test_texts_are_read_a_shard_at_a_time(model, tmp_path):
 
     embed_catalog(stream(), tmp_path, model=model, **OPTIONS)
     assert most <= 5
+
+
+def test_a_shard_has_left_memory_when_the_next_one_is_made(model, tmp_path, monkeypatch):
+    made = []
+
+    def watched(*args, **options):
+        assert not [1 for vectors in made if vectors() is not None]
+        vectors = embed(*args, **options)
+        made.append(weakref.ref(vectors))
+        return vectors
+
+    monkeypatch.setattr(catalog, "embed", watched)
+    embed_catalog(TEXTS, tmp_path, model=model, **OPTIONS)
+    assert len(made) == 5
 
 
 SCRIPT = """
