@@ -301,7 +301,7 @@ def embed(
     model: PreTrainedModel,
     encoded: Encoded,
     *,
-    batch_tokens: int = 8_192,
+    batch_tokens: int | None = None,
     precision: str = "auto",
     pooling: str = "mean",
     normalize: bool = True,
@@ -309,6 +309,7 @@ def embed(
 ) -> np.ndarray:
     """One vector per text, (n, width) float32, in the order of the texts.
 
+    batch_tokens: cells of one batch, padding included; None: `cells_per_batch` of the device.
     pooling: "mean" over a text's tokens (what the built-in model was trained with) or "first" (the
     [CLS] token). normalize: to length 1, so that a dot product is a cosine.
     Raises InputError for an unknown pooling, or a text of more tokens than the model has positions.
@@ -321,8 +322,10 @@ def embed(
             f"a text has {longest} tokens, the model reads {most}: encode with max_length={most}"
         )
     out = np.zeros((len(encoded), model.config.hidden_size), dtype=np.float32)
-    batches = make_batches(encoded.lengths, max_tokens=batch_tokens, shuffle=False)
     device = next(model.parameters()).device
+    if batch_tokens is None:
+        batch_tokens = cells_per_batch(device)
+    batches = make_batches(encoded.lengths, max_tokens=batch_tokens, shuffle=False)
     with (
         evaluating(model),
         torch.inference_mode(),
@@ -337,6 +340,14 @@ def embed(
             out[rows] = vectors.cpu().numpy()
             bar.update(len(rows))
     return out
+
+
+def cells_per_batch(device: torch.device | str) -> int:
+    """How many cells, padding included, a model reads at once in the least time for each.
+
+    A processor's caches hold the states of few tokens; a card needs many to be busy.
+    """
+    return 2_048 if torch.device(device).type == "cpu" else 8_192
 
 
 def check_pooling(pooling: str) -> None:

@@ -128,18 +128,23 @@ def _run_rows(run: Run) -> tuple[pd.DataFrame, list]:
         return rows, list(pd.unique(rows["query"]))
     if not isinstance(run, Mapping):
         raise ValueError("run must be a data frame or a dictionary by query")
-    listed = []
+    docs, scores, counts = [], [], []
     for query, found in run.items():
+        before = len(docs)
         if isinstance(found, Mapping):
-            listed += [(query, doc, score) for doc, score in found.items()]
-            continue
-        if isinstance(found, (str, bytes, Set)) or not isinstance(found, Iterable):
+            docs += found.keys()
+            scores += found.values()
+        elif isinstance(found, (str, bytes, Set)) or not isinstance(found, Iterable):
             raise ValueError(
                 f"the run must have a list of documents, best first, or {{doc: score}} for query "
                 f"{_example(query)}; got {_example(found)}"
             )
-        listed += [(query, doc, -float(place)) for place, doc in enumerate(found)]
-    return _columns(_frame(listed, "score"), ["query", "doc", "score"], "run"), list(run)
+        else:
+            docs += found
+            scores += range(0, before - len(docs), -1)
+        counts.append(len(docs) - before)
+    rows = _frame(list(run), counts, docs, scores, "score")
+    return _columns(rows, ["query", "doc", "score"], "run"), list(run)
 
 
 def _judgment_rows(judgments: Judgments) -> pd.DataFrame:
@@ -150,8 +155,10 @@ def _judgment_rows(judgments: Judgments) -> pd.DataFrame:
                     f"the judgments must have {{doc: grade}} for query {_example(query)}; "
                     f"got {_example(docs)}"
                 )
-        rows = [(q, doc, grade) for q, docs in judgments.items() for doc, grade in docs.items()]
-        judgments = _frame(rows, "grade")
+        docs = [doc for graded in judgments.values() for doc in graded]
+        grades = [grade for graded in judgments.values() for grade in graded.values()]
+        counts = [len(graded) for graded in judgments.values()]
+        judgments = _frame(list(judgments), counts, docs, grades, "grade")
     if not isinstance(judgments, pd.DataFrame):
         raise ValueError("judgments must be a data frame or a dictionary by query")
     known = _columns(judgments, ["query", "doc", "grade"], "judgments")
@@ -165,12 +172,13 @@ def _judgment_rows(judgments: Judgments) -> pd.DataFrame:
     return known
 
 
-def _frame(rows: list[tuple], number: str) -> pd.DataFrame:
-    query, doc, values = zip(*rows, strict=True) if rows else ((), (), ())
+def _frame(queries: list, counts: list[int], docs: list, values: list, number: str) -> pd.DataFrame:
+    """The first ``counts[0]`` rows belong to ``queries[0]``, and so on."""
+    owner = np.repeat(np.arange(len(queries)), np.array(counts, dtype=np.int64))
     return pd.DataFrame(
         {
-            "query": pd.Series(query, dtype=object),
-            "doc": pd.Series(doc, dtype=object),
+            "query": pd.Series(queries, dtype=object).take(owner).reset_index(drop=True),
+            "doc": pd.Series(docs, dtype=object),
             number: pd.Series(values, dtype=object),
         }
     )

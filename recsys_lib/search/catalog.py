@@ -28,8 +28,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recsys_lib.models import BUILT_IN, embed, load_encoder, load_tokenizer, model_fingerprint
-from recsys_lib.text import encode
+from recsys_lib.models import (
+    BUILT_IN,
+    cells_per_batch,
+    embed,
+    load_encoder,
+    load_tokenizer,
+    model_fingerprint,
+)
+from recsys_lib.text import Encoded, encode
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import atomic_write
 from recsys_lib.workbook.progress import progress as progress_bar
@@ -70,7 +77,7 @@ def embed_catalog(
     pooling: str = "mean",
     normalize: bool = True,
     precision: str = "auto",
-    batch_tokens: int = 8_192,
+    batch_tokens: int | None = None,
     dtype: str = "float32",
     shard_size: int = 4_096,
     rebuild: bool = False,
@@ -109,7 +116,7 @@ def embed_catalog(
         "normalize": normalize,
         "precision": _resolved(precision, device),
         "device": device,
-        "batch_tokens": batch_tokens,
+        "batch_tokens": cells_per_batch(device) if batch_tokens is None else batch_tokens,
         "dtype": dtype,
         "shard_size": shard_size,
         "versions": {engine: version(engine) for engine in ("torch", "transformers")},
@@ -127,22 +134,9 @@ def embed_catalog(
                         encoder = load_encoder(model)
                     if tokenizer is None:
                         tokenizer = load_tokenizer(model)
-                    vectors = embed(
-                        encoder,
-                        encode(tokenizer, chunk, max_length=max_length),
-                        batch_tokens=batch_tokens,
-                        precision=precision,
-                        pooling=pooling,
-                        normalize=normalize,
-                    ).astype(dtype)
-                    if not np.isfinite(vectors).all():
-                        raise InputError(
-                            f"the model gave values that are not finite numbers in {dtype}: shard "
-                            f"{len(shards)} was not saved"
-                        )
-                    buffer = io.BytesIO()  # numpy's own writing hides why it failed
-                    np.save(buffer, vectors, allow_pickle=False)
-                    atomic_write(file, buffer.getvalue())
+                    _save_shard(
+                        file, encoder, encode(tokenizer, chunk, max_length=max_length), options
+                    )
                 shards.append({"file": file.name, "rows": len(chunk)})
                 bar.update(len(chunk))
         if not shards:
@@ -191,6 +185,26 @@ def open_catalog(
         parts.append(np.load(file, mmap_mode="r", allow_pickle=False))
     count = sum(len(part) for part in parts)
     return Catalog(folder, tuple(parts), count, saved["made_from"])
+
+
+def _save_shard(file: Path, encoder: PreTrainedModel, encoded: Encoded, options: dict) -> None:
+    """Embed the texts of one shard; nothing of it stays in memory while the next one is made."""
+    vectors = embed(
+        encoder,
+        encoded,
+        batch_tokens=options["batch_tokens"],
+        precision=options["precision"],
+        pooling=options["pooling"],
+        normalize=options["normalize"],
+    ).astype(options["dtype"], copy=False)
+    if not np.isfinite(vectors).all():
+        raise InputError(
+            f"the model gave values that are not finite numbers in {options['dtype']}: "
+            f"{file.name} was not saved"
+        )
+    buffer = io.BytesIO()  # numpy's own writing hides why it failed
+    np.save(buffer, vectors, allow_pickle=False)
+    atomic_write(file, buffer.getvalue())
 
 
 def _check_options(shard_size: int, dtype: str, precision: str) -> None:

@@ -88,6 +88,9 @@ def _better(
             query, column = np.nonzero(better)
         else:  # the first block, or a catalog sorted by what is asked for
             in_block = top_k(new, rows.shape[1])
+            if first_row == 0:  # nothing was found before
+                rows[part], scores[part] = in_block.rows, in_block.scores
+                continue
             query, at = np.nonzero(in_block.rows >= 0)
             column = in_block.rows[query, at]
         old_query, old_at = np.nonzero(rows[part] >= 0)

@@ -121,7 +121,7 @@ def _best_columns(scores: np.ndarray, k: int) -> np.ndarray:
         last = np.take_along_axis(scores, columns, axis=1).min(axis=1, keepdims=True)
         # Where more than k are as good as the last one, which of them were taken is not defined
         # (and does not matter for -inf).
-        tied = ((scores >= last).sum(axis=1) > k) & ~np.isneginf(last[:, 0])
+        tied = (np.count_nonzero(scores >= last, axis=1) > k) & ~np.isneginf(last[:, 0])
         for row in np.flatnonzero(tied):
             level = np.flatnonzero(scores[row] >= last[row])
             columns[row] = level[np.argsort(-scores[row, level], kind="stable")[:k]]

@@ -6,12 +6,16 @@
 * Average precision of 2,000 queries: a loop over ``average_precision_score``.
 * A run of 1,000 queries with 100 documents against judgments, from frames: ``ir_measures``, which
   calls trec_eval.
+* Five metrics of 10,000 queries with 1,000 candidates each, and of 1,000 from dictionaries:
+  ``ranx``, whose compiled functions have run before. It is optional (``pip install ranx``): without
+  it these rows are left out.
 
-The values must agree to 1e-12 (of the run: 1e-9), or the ratio means nothing.
+The values must agree to 1e-12 (of runs: 1e-9), or the ratio means nothing.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import statistics
 import time
@@ -29,11 +33,18 @@ ROWS, RESAMPLES, ROUNDS, SEED = 4_000, 2_000, 3, 0
 QUERIES, FEWER, CANDIDATES, CUT = 10_000, 2_000, 1_000, 10
 RUN_QUERIES, RUN_DEPTH, JUDGED = 1_000, 100, 200
 TARGET = 20.0
+BESIDE_RANX = {  # our name: theirs, whose ndcg has linear gains
+    "ndcg_linear@10": "ndcg@10",
+    "rr": "mrr",
+    "ap": "map",
+    "recall@10": "recall@10",
+    "precision@10": "precision@10",
+}
 
 
 def run() -> dict:
     """Times each pair in turn, ``ROUNDS`` times, and compares medians."""
-    parts = [_bootstrap(), *_many_queries(), _run_against_judgments()]
+    parts = [_bootstrap(), *_many_queries(), _run_against_judgments(), *_beside_ranx()]
     return {
         "results": [part.pop("row") for part in parts],
         "bootstrap": parts[0],
@@ -161,6 +172,77 @@ def _run_against_judgments() -> dict:
     worst = max(abs(row.value - table.at[row.query_id, names[row.measure]]) for row in rows)
     assert len(rows) == table.size
     return _agree(part, worst, 1e-9)
+
+
+def _beside_ranx() -> list[dict]:
+    """Grades and scores are at hand on both sides; then from dictionaries, which is ranx's way.
+
+    The third pair is the hardest: ranx's compiled loops alone, over lists that are sorted already.
+    """
+    if importlib.util.find_spec("ranx") is None:
+        print("no rows beside ranx: it is optional and not installed (pip install ranx)")
+        return []
+    from ranx import Qrels, Run, evaluate
+
+    rng = np.random.default_rng(SEED)
+    grades = rng.choice(4, (QUERIES, CANDIDATES), p=[0.95, 0.03, 0.01, 0.01])
+    scores = rng.normal(size=grades.shape) + grades
+    ours, theirs = list(BESIDE_RANX), list(BESIDE_RANX.values())
+
+    def judge(known: object, found: object) -> np.ndarray:
+        options = {"return_mean": False, "save_results_in_run": False}
+        return np.array([*evaluate(known, found, theirs, **options).values()]).T
+
+    def dictionaries(count: int) -> tuple[dict, dict]:
+        documents = [f"product-{number:04d}" for number in range(CANDIDATES)]
+        known, found = {}, {}
+        for row in range(count):
+            name = f"query-{row:05d}"
+            relevant = np.flatnonzero(grades[row])
+            known[name] = {documents[at]: int(grades[row, at]) for at in relevant}
+            found[name] = dict(zip(documents, scores[row].tolist(), strict=True))
+        return known, found
+
+    few = dictionaries(RUN_QUERIES)
+    known, found = dictionaries(QUERIES)
+    built = Qrels(known), Run(found)
+    del known, found
+    # As ranx holds them inside: columns document and value, best first; grade 0 is not judged.
+    order = np.argsort(-scores, axis=1)
+    listed = np.stack([order, np.take_along_axis(scores, order, axis=1)], axis=2).astype(float)
+    most = int(np.count_nonzero(grades, axis=1).max())
+    best = np.argsort(-grades, axis=1, kind="stable")[:, :most]
+    judged = np.stack([best, np.take_along_axis(grades, best, axis=1)], axis=2).astype(float)
+    size = f"{QUERIES:,} queries × {CANDIDATES:,}"
+    cases = [
+        (
+            f"{len(ours)} metrics of {size}",
+            lambda: metrics.metrics_per_query(grades, scores, ours).to_numpy(),
+            lambda: judge(*built),
+            "ranx.evaluate, Qrels and Run built before",
+            1.0,
+        ),
+        (
+            f"{len(ours)} metrics of {RUN_QUERIES:,} queries × {CANDIDATES:,}, from dictionaries",
+            lambda: metrics.evaluate_run(few[1], few[0], ours).to_numpy(),
+            lambda: judge(Qrels(few[0]), Run(few[1])),
+            "ranx, building Qrels and Run",
+            None,
+        ),
+        (
+            f"{len(ours)} metrics of {size}, for ranx sorted before",
+            lambda: metrics.metrics_per_query(grades, scores, ours).to_numpy(),
+            lambda: judge(judged, listed),
+            "ranx's compiled functions alone",
+            None,
+        ),
+    ]
+    parts = []
+    for what, our_call, their_call, name, target in cases:
+        their_call()  # compiles
+        part, got, wanted = _timed(what, our_call, their_call, name, target)
+        parts.append(_agree(part, np.abs(got - wanted).max(), 1e-9))
+    return parts
 
 
 def _loop(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from recsys_lib.search import (
+    VectorIndex,
     build_index,
     clustered_vectors,
     compare_indexes,
@@ -23,48 +24,59 @@ from recsys_lib.search import (
 )
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-WIDTH, QUERIES, K, ROUNDS, SEED = 384, 256, 10, 5, 0
+WIDTH, QUERIES, K, SEED = 384, 256, 10, 0
+ROUNDS, ROUNDS_OF_ONE = 5, 50
 BESIDE = 100_000  # vectors at which exact search and FAISS flat are timed in turn
-TARGET = 1 / 1.2
+TARGET = 0.83  # no slower by more than 1.2 times
 
 
 def run() -> dict:
-    """Times both in turn, ``ROUNDS`` times, compares medians, and makes the table of indexes."""
+    """Times both in turn, compares medians, and makes the table of indexes."""
     most = int(os.environ.get("RECSYS_BENCH_VECTORS", SIZES[-1]))
     sizes = [size for size in SIZES if size <= most]
     vectors = clustered_vectors(sizes[-1] + QUERIES, WIDTH, seed=SEED)
     products, queries = vectors[:-QUERIES], vectors[-QUERIES:]
     part = products[:BESIDE]
     flat = build_index(part)
-    exact_seconds, flat_seconds = [], []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        exact = exact_search(queries, part, K)
-        exact_seconds.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        found = index_search(flat, queries, K)
-        flat_seconds.append(time.perf_counter() - start)
-    recall = float(recall_against(exact, found).mean())
-    assert recall == 1, f"FAISS flat and exact search differ (recall {recall}): the ratio is void"
-    ours, theirs = statistics.median(exact_seconds), statistics.median(flat_seconds)
+    asked = [(f"{QUERIES} queries", queries, ROUNDS), ("one query", queries[:1], ROUNDS_OF_ONE)]
+    beside = [_beside(part, flat, some, what, rounds) for what, some, rounds in asked]
     table = compare_indexes(products, queries, sizes=sizes, k=K, seed=SEED)
     return {
         "results": [
-            {
-                "what": f"exact top-{K} of {QUERIES} queries over {len(part):,} vectors",
-                "unit": "s",
-                "ours": ours,
-                "reference": theirs,
-                "reference_name": "FAISS flat",
-                "ratio": theirs / ours,
-                "target": TARGET,
-            },
+            *(part.pop("row") for part in beside),
             *map(_fastest_good, _by_size(table)),
         ],
-        "seconds_ours": exact_seconds,
-        "seconds_reference": flat_seconds,
+        "beside_flat": beside,
         "indexes": table.to_dict("records"),
     }
+
+
+def _beside(
+    products: np.ndarray, flat: VectorIndex, queries: np.ndarray, what: str, rounds: int
+) -> dict:
+    """Both in turn; the medians in a row of the table."""
+    exact_seconds, flat_seconds = [], []
+    for turn in range(rounds + 1):
+        start = time.perf_counter()
+        exact = exact_search(queries, products, K)
+        between = time.perf_counter()
+        found = index_search(flat, queries, K)
+        if turn > 0:  # the first turn warms up
+            exact_seconds.append(between - start)
+            flat_seconds.append(time.perf_counter() - between)
+    recall = float(recall_against(exact, found).mean())
+    assert recall == 1, f"FAISS flat and exact search differ (recall {recall}): the ratio is void"
+    ours, theirs = statistics.median(exact_seconds), statistics.median(flat_seconds)
+    row = {
+        "what": f"exact top-{K} of {what} over {len(products):,} vectors",
+        "unit": "ms",
+        "ours": 1e3 * ours,
+        "reference": 1e3 * theirs,
+        "reference_name": "FAISS flat",
+        "ratio": theirs / ours,
+        "target": TARGET,
+    }
+    return {"row": row, "seconds_ours": exact_seconds, "seconds_reference": flat_seconds}
 
 
 def _by_size(table):

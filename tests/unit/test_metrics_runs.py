@@ -156,6 +156,7 @@ def test_every_form_of_a_run_and_of_judgments_has_the_same_table():
     mixed = run.sample(frac=1, random_state=0)
     ranked = {q: list(part["doc"]) for q, part in run.groupby("query", sort=False)}
     by_score = {q: {doc: -i / 9 for i, doc in enumerate(docs)} for q, docs in ranked.items()}
+    some_by_score = {q: (by_score if i % 2 else ranked)[q] for i, q in enumerate(ranked)}
     grades = {
         q: dict(zip(part["doc"], part["grade"], strict=True))
         for q, part in judgments.groupby("query", sort=False)
@@ -166,6 +167,7 @@ def test_every_form_of_a_run_and_of_judgments_has_the_same_table():
         (run.astype({"query": "category", "doc": "category"}), judgments),
         (ranked, judgments),
         (by_score, grades),
+        (some_by_score, grades),
     ]
     for listed, known in forms:
         pd.testing.assert_frame_equal(

@@ -41,6 +41,21 @@ def test_embed_options(tokenizer, checkpoints):
         models.embed(encoder, encoded, pooling="max")
 
 
+def test_batches_fit_the_device_unless_told_otherwise(tokenizer, checkpoints):
+    encoder = models.load_encoder(checkpoints["bert"])
+    encoded, cells = encode(tokenizer, TEXTS * 80), []
+    encoder.register_forward_pre_hook(
+        lambda model, args, kwargs: cells.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    vectors = models.embed(encoder, encoded)
+    assert len(cells) > 2
+    assert max(cells) <= models.cells_per_batch("cpu") < models.cells_per_batch("cuda")
+    cells.clear()
+    again = models.embed(encoder, encoded, batch_tokens=100_000)
+    assert len(cells) == 1
+    assert (vectors * again).sum(1).min() > 0.999  # bf16, where the processor has it
+
+
 @pytest.mark.parametrize(("family", "most"), [("bert", 512), ("distilbert", 512), ("gpt2", 128)])
 def test_a_text_beyond_the_models_positions_is_refused(tokenizer, checkpoints, family, most):
     encoder, texts = models.load_encoder(checkpoints[family]), ["short", "navy " * 2_000]

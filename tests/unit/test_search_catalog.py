@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
-from recsys_lib.models import embed, load_encoder, load_tokenizer
+from recsys_lib.models import cells_per_batch, embed, load_encoder, load_tokenizer
 from recsys_lib.search import catalog, embed_catalog, exact_search, open_catalog
 from recsys_lib.text import encode
 from recsys_lib.workbook import InputError, project_folder
@@ -50,6 +51,7 @@ def test_the_shards_hold_what_embed_gives(whole, model):
     found = exact_search(expected[:3], whole.parts, 1)
     assert (found.scores > 1 - 1e-5).all()
     assert not list(whole.folder.glob("*.tmp"))
+    assert whole.made_from["batch_tokens"] == cells_per_batch("cpu")
 
 
 def test_an_iterator_gives_the_same_bytes_as_a_list(whole, model, tmp_path):
@@ -69,6 +71,20 @@ def test_texts_are_read_a_shard_at_a_time(model, tmp_path):
 
     embed_catalog(stream(), tmp_path, model=model, **OPTIONS)
     assert most <= 5
+
+
+def test_a_shard_has_left_memory_when_the_next_one_is_made(model, tmp_path, monkeypatch):
+    made = []
+
+    def watched(*args, **options):
+        assert not [1 for vectors in made if vectors() is not None]
+        vectors = embed(*args, **options)
+        made.append(weakref.ref(vectors))
+        return vectors
+
+    monkeypatch.setattr(catalog, "embed", watched)
+    embed_catalog(TEXTS, tmp_path, model=model, **OPTIONS)
+    assert len(made) == 5
 
 
 SCRIPT = """
