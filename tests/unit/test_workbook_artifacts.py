@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -237,3 +238,19 @@ def test_a_killed_build_does_not_count_and_is_cleared_away(tmp_path):
     folder = Path(done.communicate(timeout=120)[0].splitlines()[-1])
     assert _names(folder) == {"whole", "key.json"}
     assert _names(folder.parent) == {folder.name}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_what_a_build_freed_goes_back_to_the_system(tmp_path):
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def build(folder):
+        pieces = [bytes(2_000) for _ in range(100_000)]
+        kept.append(pieces[-1])  # on top of the heap: what lies below is free but held
+        (folder / "file").write_text("x", encoding="utf-8")
+
+    kept: list = []
+    before = resident()
+    artifact("a", {}, build, runs=tmp_path)
+    assert resident() - before < 100_000_000  # the build held 200 MB
