@@ -39,6 +39,7 @@ from recsys_lib.models import (
 from recsys_lib.text import Encoded, encode
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import atomic_write
+from recsys_lib.workbook.memory import release_memory
 from recsys_lib.workbook.progress import progress as progress_bar
 from recsys_lib.workbook.settings import detect_hardware
 
@@ -137,6 +138,7 @@ def embed_catalog(
                     _save_shard(
                         file, encoder, encode(tokenizer, chunk, max_length=max_length), options
                     )
+                    release_memory()
                 shards.append({"file": file.name, "rows": len(chunk)})
                 bar.update(len(chunk))
         if not shards:

@@ -15,6 +15,7 @@ from recsys_lib.workbook.files import (
     project_folder,
     runs_folder,
 )
+from recsys_lib.workbook.memory import release_memory
 from recsys_lib.workbook.results import Book, compare, expected_results
 from recsys_lib.workbook.settings import (
     PROFILES,
@@ -46,6 +47,7 @@ __all__ = [
     "nearest",
     "project_folder",
     "quiet_libraries",
+    "release_memory",
     "runs_folder",
     "saving",
     "seed_everything",

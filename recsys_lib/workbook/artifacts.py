@@ -5,16 +5,13 @@ key and the size and SHA-256 of each file, and is written last: a folder whose f
 it (a kill, a full disk, a bad copy) does not count and is built anew.
 """
 
-import ctypes
-import gc
 import hashlib
 import json
 import re
 import secrets
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from recsys_lib.workbook.errors import saving
 from recsys_lib.workbook.files import atomic_write, runs_folder
+from recsys_lib.workbook.memory import release_memory
 
 KEY_FILE = "key.json"
 # Other versions of these may compute other bits, so they are part of every key.
@@ -71,17 +69,8 @@ def artifact(
         with _one_at_a_time(parent / ".locks" / f"{label}.lock", name):
             if not _is_whole(folder, whole_key):  # another process may have built it meanwhile
                 _build_into(folder, whole_key, build)
-                _give_memory_back()
+                release_memory()
     return folder
-
-
-def _give_memory_back() -> None:
-    """What the build freed goes back to the system. glibc keeps it for later allocations, and in
-    pieces too small for the next build: a notebook that trains five models would hold five."""
-    gc.collect()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _build_into(folder: Path, whole_key: dict, build: Callable[[Path], None]) -> None:
