@@ -38,8 +38,9 @@ def as_array(value: object, shape: tuple[int, ...], name: str) -> np.ndarray:
     if value is None:
         raise Unfit(f"it returned nothing: return {name}")
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        plain = value.detach() if hasattr(value, "detach") else value  # a tensor with a gradient
+        array = np.asarray(plain, dtype=np.float64)
+    except Exception:  # whatever the conversion of a strange object raises
         raise Unfit(f"{name} must be numbers, not {type(value).__name__}") from None
     if array.shape != shape:
         raise Unfit(f"{name} must have shape {shape}; yours has {array.shape}")

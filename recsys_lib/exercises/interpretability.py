@@ -191,7 +191,6 @@ def check_integrated_gradients(answer: object) -> bool:
 
     def ask(f: Function, x: torch.Tensor, baseline: torch.Tensor, steps: int) -> np.ndarray:
         value = answer(f, x.clone(), baseline.clone(), steps)
-        value = value.detach().numpy() if isinstance(value, torch.Tensor) else value
         return as_array(value, tuple(x.shape), "an attribution to each input")
 
     def joined(formula: Callable[..., torch.Tensor]) -> np.ndarray:

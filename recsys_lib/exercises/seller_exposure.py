@@ -23,7 +23,7 @@ def _shown(seed: int, n_queries: int, n_products: int, k: int, push: float) -> S
     return rankings, relevance, is_small
 
 
-_MARKETS = (_shown(1, 6, 12, 5, -0.8), _shown(2, 9, 15, 6, 0.7), _shown(3, 7, 10, 4, -0.3))
+_MARKETS = (_shown(10, 6, 12, 5, -0.8), _shown(11, 9, 15, 6, 0.7), _shown(12, 7, 10, 4, -0.3))
 
 
 def _logarithmic(rank: np.ndarray) -> np.ndarray:

@@ -111,8 +111,8 @@ def judge_p_value(answer: Callable[..., object]) -> bool:
     gap, naive = np.ptp(_shuffled(0)[0]), _the_two_found_both_ways(0)
     return say(
         True,
-        f"a gap of {gap:.2f} among four groups has p = {got[0]:.2f}: with small groups chance alone "
-        f"makes such gaps. Taken for a test of two groups chosen beforehand it were {naive:.2f}",
+        f"a gap of {gap:.2f} among four groups has p = {got[0]:.2f}: chance alone makes such gaps "
+        f"where groups are small. Were those two groups chosen beforehand, p would be {naive:.2f}",
     )
 
 
@@ -137,11 +137,9 @@ def _p_hint(got: np.ndarray, wanted: np.ndarray) -> str:
         hint: np.array([value(case) for case in range(len(_CASES))])
         for hint, value in _MISTAKES.items()
     }
-    near = {
-        hint: np.abs(got - values).max() for hint, values in wrong.items() if _near(got, values)
-    }
-    if near:
-        return min(near, key=near.get)
+    nearest = min(wrong, key=lambda hint: np.abs(got - wrong[hint]).max())
+    if _near(got, wrong[nearest]):
+        return nearest
     at = int(np.abs(got - wanted).argmax())
     return (
         f"case {at + 1}: about {wanted[at]:.3f} of the shuffled orders have a gap of "
