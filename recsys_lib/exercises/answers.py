@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -38,9 +38,31 @@ def as_array(value: object, shape: tuple[int, ...], name: str) -> np.ndarray:
     if value is None:
         raise Unfit(f"it returned nothing: return {name}")
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        plain = value.detach() if hasattr(value, "detach") else value  # a tensor with a gradient
+        array = np.asarray(plain, dtype=np.float64)
+    except Exception:  # whatever the conversion of a strange object raises
         raise Unfit(f"{name} must be numbers, not {type(value).__name__}") from None
     if array.shape != shape:
         raise Unfit(f"{name} must have shape {shape}; yours has {array.shape}")
     return array
+
+
+def examine_number(answer: object, judge: Callable[[float], bool], not_finite: str) -> bool:
+    """Run a check of one number; a missing one, another thing, or one not finite gets a line."""
+    if answer is None:
+        return say(False, "not answered yet: put a number into the variable")
+    try:
+        given = float(as_array(answer, (), "one number"))
+    except Unfit as hint:
+        return say(False, str(hint))
+    return judge(given) if np.isfinite(given) else say(False, not_finite)
+
+
+def recognize(
+    given: object, mistakes: Mapping[str, object], rtol: float = 1e-6, atol: float = 1e-9
+) -> str:
+    """The hint whose mistake gives the same numbers, or ""."""
+    for hint, wrong in mistakes.items():
+        if np.allclose(given, wrong, rtol=rtol, atol=atol, equal_nan=True):
+            return hint
+    return ""

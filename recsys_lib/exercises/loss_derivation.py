@@ -6,25 +6,15 @@ answer is right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from recsys_lib.exercises.answers import as_array, examine, say
-
-Mistakes = Mapping[str, np.ndarray]
+from recsys_lib.exercises.answers import as_array, examine, recognize, say
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -z))
-
-
-def _recognize(given: np.ndarray, mistakes: Mistakes) -> str:
-    """The hint whose mistake gives the same numbers, or ""."""
-    for hint, wrong in mistakes.items():
-        if np.allclose(given, wrong, rtol=1e-6, atol=1e-9, equal_nan=True):
-            return hint
-    return ""
 
 
 # --- 1: the slope of another loss ----------------------------------------------------------------
@@ -45,7 +35,7 @@ def check_brier_slope(answer: object) -> bool:
                 "2 (h − y) h (1 − h): unlike the slope of the cross-entropy it vanishes on the "
                 "worst mistakes too, which is why nobody starts training with it",
             )
-        hint = _recognize(
+        hint = recognize(
             given,
             {
                 "this is the slope by h; the chain rule asks for ∂h/∂z = h (1 − h) as well": (
@@ -95,7 +85,7 @@ def check_stable_bce(answer: object) -> bool:
             flipped = right(-np.array(z), np.array(y))
             return say(
                 False,
-                _recognize(
+                recognize(
                     given,
                     {
                         "the sign is turned round: a loss is minus the log-likelihood": -wanted,
@@ -198,7 +188,7 @@ def check_prior_correction(answer: object) -> bool:
         right = collect(lambda z, w, a, b: z - np.log(w) + odds(b) - odds(a))
         if np.allclose(given, right, atol=1e-9):
             return say(True, "z − log w + logit(shop) − logit(train): the order stays")
-        hint = _recognize(
+        hint = recognize(
             given,
             {
                 "you return a probability; here the corrected logit is asked for": _sigmoid(right),
@@ -263,7 +253,7 @@ def check_masked_info_nce(answer: object) -> bool:
             columns = (columns / columns.sum(axis=0) - own) / 5
             ones = np.exp(np.where(out, 0.0, s))
             ones = (ones / ones.sum(axis=1, keepdims=True) - own) / 5
-            hint = _recognize(
+            hint = recognize(
                 given,
                 {
                     "the mask is not used: a twin of the right item is still pushed away": plain,
