@@ -157,5 +157,6 @@ def _named(column: pd.Series, name: str, most: int) -> pd.Series:
 
 
 def _suggested(numbers: pd.Series) -> tuple[float, ...]:
-    thirds = sorted({float(f"{q:.3g}") for q in numbers.quantile([1 / 3, 2 / 3])})
+    digits = 0 if (numbers.dropna() % 1 == 0).all() and np.ptp(numbers.dropna()) > 5 else 3
+    thirds = sorted({round(float(q), digits) for q in numbers.quantile([1 / 3, 2 / 3])})
     return tuple(int(q) if q == int(q) else q for q in thirds)

@@ -113,8 +113,8 @@ def sentences(audit: Audit, *, positive: str = "1", things: str = "rows") -> lis
         said.append("Nothing could be tested, so nothing is known about any difference.")
     else:
         said.append(
-            f"{len(found)} difference{'s were' if len(found) != 1 else ' was'} shown. If there were "
-            "none at all, an audit like this would show one or more in at most "
+            f"{len(found)} difference{'s were' if len(found) != 1 else ' was'} shown. If there "
+            "were none at all, an audit like this would show one or more in at most "
             f"{audit.alpha:.0%} of cases."
         )
     said += [_sentence(row, audit, positive) for row in found.to_dict("records")]
@@ -261,7 +261,7 @@ def _how_to_read(audit: Audit) -> list[str]:
         f"An interval holds the true difference in about {audit.level:.0%} of audits like this. "
         "A wide one says that little is known.",
         "p says how often groups that mean nothing would differ as much or more, corrected "
-        f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g} a difference counts as shown.",
+        f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, a difference is shown.",
         f"“Could have been missed”: a true difference below this size is found with a chance of "
         f"less than {POWER:.0%} (at the strictest step of the correction).",
         "“Unknown” is not zero: the group is too small, or lacks a label, so no number is given.",
