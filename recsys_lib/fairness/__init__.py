@@ -21,7 +21,7 @@ from recsys_lib.fairness.criteria import (
 )
 from recsys_lib.fairness.gaps import correct, gaps, holm, mean_gaps
 from recsys_lib.fairness.groups import group_table, mean_table, readable
-from recsys_lib.fairness.measures import MEASURES
+from recsys_lib.fairness.measures import MEASURES, USUAL
 from recsys_lib.fairness.power import (
     power_of_gap,
     power_of_two_shares,
@@ -40,6 +40,7 @@ from recsys_lib.fairness.report import (
 
 __all__ = [
     "MEASURES",
+    "USUAL",
     "Audit",
     "audit",
     "band",

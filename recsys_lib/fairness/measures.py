@@ -127,19 +127,17 @@ class Measures:
         bins = self._bins[rows]
 
         def values(weights: np.ndarray) -> np.ndarray:
-            float_weights = weights.T.astype(np.float64)
-            sums = float_weights @ columns
+            as_floats = weights.astype(np.float64)
+            sums = columns.T @ as_floats
             found = {
-                name: ratio(sums[:, 2 * i], sums[:, 2 * i + 1], empty=np.nan)
+                name: ratio(sums[2 * i], sums[2 * i + 1], empty=np.nan)
                 for i, name in enumerate(ratios)
             }
             if areas is not None:
                 found["auc"] = areas(weights)
             if "calibration_error" in names:
-                distance = np.abs(float_weights @ bins).sum(axis=1)
-                found["calibration_error"] = ratio(
-                    distance, float_weights.sum(axis=1), empty=np.nan
-                )
+                distance = np.abs(bins.T @ as_floats).sum(axis=0)
+                found["calibration_error"] = ratio(distance, as_floats.sum(axis=0), empty=np.nan)
             return np.stack([found[name] for name in names])
 
         return values
@@ -161,8 +159,8 @@ class MeanMeasure:
         column = self.values if rows is None else self.values[rows]
 
         def values(weights: np.ndarray) -> np.ndarray:
-            weights = weights.T.astype(np.float64)
-            return ratio(weights @ column, weights.sum(axis=1), empty=np.nan)[None]
+            weights = weights.astype(np.float64)
+            return ratio(column @ weights, weights.sum(axis=0), empty=np.nan)[None]
 
         return values
 

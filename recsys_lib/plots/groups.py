@@ -118,6 +118,7 @@ def worlds(
         ax.axvline(truths[name], color=style["color"], linestyle=style["linestyle"], lw=1.5)
         ax.plot(truths[name], ax.get_ylim()[1] * 0.02, style["marker"], color=style["color"], ms=8,
                 label=f"true: {truths[name]:+.3f}".replace("-", "−"))  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator(6))
     set_axes(ax, xlabel, "worlds")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     set_title(fig, title)
