@@ -17,6 +17,7 @@ from recsys_lib.plots.curves import (
     threshold_cost,
     training_curves,
 )
+from recsys_lib.plots.groups import group_panels, incompatible, worlds
 from recsys_lib.plots.ranking import (
     discounts,
     few_shot,
@@ -35,8 +36,10 @@ __all__ = [
     "calibration",
     "discounts",
     "few_shot",
+    "group_panels",
     "grouped_intervals",
     "heatmap",
+    "incompatible",
     "index_tradeoff",
     "intervals",
     "learning_curve",
@@ -54,4 +57,5 @@ __all__ = [
     "training_curves",
     "use_style",
     "win_loss",
+    "worlds",
 ]

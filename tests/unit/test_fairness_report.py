@@ -1,0 +1,157 @@
+"""The report: plain, whole, escaped, and honest about what is not known."""
+
+import re
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib.fairness import (
+    audit,
+    measure_words,
+    not_testable,
+    report_html,
+    report_table,
+    save_report,
+    sentences,
+)
+from recsys_lib.workbook import InputError
+
+EVIL = "<script>alert('x')</script>"
+
+
+@pytest.fixture(scope="module")
+def found():
+    rng = np.random.default_rng(0)
+    n = 900
+    label = (rng.random(n) < 0.7).astype(int)
+    who = rng.choice(["young", EVIL], n).astype(object)
+    prob = np.clip(0.5 + 0.35 * (2 * label - 1) + rng.normal(0, 0.15, n), 0.01, 0.99)
+    prob = np.where((who == EVIL) & (rng.random(n) < 0.2), 1 - prob, prob)
+    who[:4] = "few & far"
+    frame = pd.DataFrame({"label": label, "prob": prob, "age & more": who})
+    return audit(frame, sensitive="age & more", n=200)
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"label": rng.integers(0, 2, 400), "prob": rng.uniform(0.1, 0.9, 400)})
+    return audit(frame.assign(who=rng.choice(["a", "b"], 400)), sensitive="who", n=100,
+                 metrics=["accuracy"])  # fmt: skip
+
+
+class _Tags(HTMLParser):
+    void = ("meta", "img")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen, self.open, self.sources = [], [], []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_table_has_every_finding_those_shown_first(found):
+    table = report_table(found, positive="recommended")
+    assert len(table) == len(found.findings)
+    verdicts = [verdict.split(":")[0] for verdict in table["verdict"]]
+    assert verdicts == sorted(
+        verdicts,
+        key=["difference shown", "could not be tested", "no difference shown"].index,
+    )
+    assert verdicts[0] == "difference shown"
+    unknown = table[table["difference"] == "unknown"]
+    assert len(unknown) == len(found.not_testable) and (unknown["group"] == "unknown").all()
+    row = found.found.iloc[0]
+    shown = table.iloc[0]["difference"].replace("−", "-")
+    numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d+", shown)]
+    scale = 100 if "points" in shown else 1
+    expected = [row[k] * scale for k in ("value", "low", "high")]
+    np.testing.assert_allclose(numbers, expected, atol=0.051 if scale == 100 else 0.00051)
+
+
+def test_sentences_say_what_was_found_with_its_interval(found, quiet):
+    said = sentences(found, positive="recommended", things="reviews")
+    assert said[0].startswith("900 reviews were audited; ")
+    assert len(said) == 2 + len(found.found)
+    assert all("95% interval" in line and "p " in line for line in said[2:])
+    calm = sentences(quiet)
+    assert len(calm) == 2 and "not proof that there is none" in calm[1]
+    assert "1 comparison between groups could be tested" in calm[0]
+
+
+def test_what_was_not_testable_is_said_with_its_reason(found, quiet):
+    lines = not_testable(found, positive="good")
+    assert any(
+        line.startswith("age & more, few & far: 4 rows, 20 needed (decided rightly; ")
+        for line in lines
+    )
+    asked = sum(line.count("; ") + 1 for line in lines)
+    assert asked == len(found.not_testable)
+    assert not_testable(quiet) == []
+
+
+def test_an_audit_that_could_test_nothing_says_so():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"label": rng.integers(0, 2, 60), "prob": rng.uniform(0.1, 0.9, 60)})
+    result = audit(frame.assign(who=["a"] * 10 + ["b"] * 50), sensitive="who", n=50)
+    assert result.comparisons == 0
+    assert "nothing is known" in sentences(result)[1]
+    assert "Differences shown" not in report_html(result, title="t", dataset="d")
+
+
+def test_the_page_is_one_sound_file_with_all_text_escaped(found):
+    fig, ax = plt.subplots(figsize=(1, 1))
+    ax.plot([0, 1])
+    page = report_html(
+        found, title=f"Report {EVIL}", dataset=EVIL, figure=fig, alt=f"a line {EVIL} that rises",
+        positive=EVIL, things=EVIL, sections=[(EVIL, [EVIL, "plain"])],
+    )  # fmt: skip
+    plt.close(fig)
+    tags = _Tags(page)
+    assert EVIL not in page and "script" not in tags.seen
+    assert tags.seen.count("table") == 2 and tags.seen.count("img") == 1
+    assert [source[:22] for source in tags.sources] == ["data:image/png;base64,"]
+    assert "few &amp; far" in page and "http" not in page
+
+
+def test_a_page_without_a_gap_is_sound(quiet):
+    page = report_html(quiet, title="Quiet", dataset="made up")
+    assert _Tags(page).seen.count("table") == 1
+    assert "could be tested" in page
+
+
+def test_the_same_audit_gives_the_same_page(found):
+    one, two = (report_html(found, title="t", dataset="d") for _ in range(2))
+    assert one == two
+
+
+def test_a_figure_needs_its_alt_text(quiet):
+    fig = plt.figure(figsize=(1, 1))
+    with pytest.raises(InputError, match="alt must say"):
+        report_html(quiet, title="t", dataset="d", figure=fig)
+    plt.close(fig)
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path):
+    path = save_report(tmp_path / "deep" / "report.html", "<p>é</p>")
+    assert path.read_text(encoding="utf-8") == "<p>é</p>"
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+    with pytest.raises(InputError, match=r"must end in \.html"):
+        save_report(tmp_path / "report.pdf", "")
+
+
+def test_measures_have_plain_words():
+    assert measure_words("selection_rate", "recommended") == "decided “recommended”"
+    assert measure_words("NDCG@10") == "NDCG@10"
