@@ -1,0 +1,216 @@
+"""The audit as one call, and the worlds in which the audit itself is audited.
+
+An alarm means something only if it is rare where there is nothing to find, and common where there
+is. `placebo_worlds` measures both on the labels and scores at hand: it draws groups that mean
+nothing, or plants a bias of known size against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from recsys_lib.fairness.columns import Edges, sensitive_groups
+from recsys_lib.fairness.gaps import GAP, NOT_TESTABLE, correct, gaps
+from recsys_lib.fairness.groups import MIN_ROWS, MIN_UNITS, group_table
+from recsys_lib.fairness.measures import USUAL
+from recsys_lib.workbook import InputError, nearest
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        groups: `group_table` of every sensitive column, with the column `sensitive` in front.
+        findings: `gaps` of all of them, corrected together, with the column `sensitive` in front.
+        rows, units: audited. unit: what was resampled, in a word, such as "product".
+        threshold: of the decisions. level: of the intervals. alpha: of the whole audit.
+        comparisons: tested, over all columns and measures.
+        notes: what a reader must know, such as rows left out.
+    """
+
+    groups: pd.DataFrame
+    findings: pd.DataFrame
+    rows: int
+    units: int
+    unit: str
+    threshold: float
+    level: float
+    alpha: float
+    comparisons: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> pd.DataFrame:
+        """The findings whose verdict is "gap", the least like chance first."""
+        part = self.findings[self.findings["verdict"] == GAP]
+        return part.sort_values("p_holm", kind="stable")
+
+    @property
+    def not_testable(self) -> pd.DataFrame:
+        """The findings that could not be tested, with the reason in `why`."""
+        return self.findings[self.findings["verdict"] == NOT_TESTABLE]
+
+
+def audit(
+    frame: pd.DataFrame,
+    *,
+    label: str = "label",
+    prob: str = "prob",
+    sensitive: str | Sequence[str] = "sensitive",
+    unit: str | None = None,
+    bands: Mapping[str, Edges] | None = None,
+    missing: str = "group",
+    metrics: Sequence[str] = USUAL,
+    threshold: float = 0.5,
+    min_rows: int = MIN_ROWS,
+    min_units: int = MIN_UNITS,
+    n: int = 2000,
+    permutations: int | None = None,
+    level: float = 0.95,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> Audit:
+    """Every gap of a classifier in every sensitive column, tested and corrected together.
+
+    Args:
+        frame: one line per decision.
+        label, prob: columns with the label 0/1 and the probability of 1.
+        sensitive: one column or several; each is cut by `bands` if named there, else taken as it is
+            (see `sensitive_groups`). For a crossing, add a column with `cross` first.
+        unit: column with the unit of independence, such as the product; None: every line.
+        bands: edges by column.
+        missing: what becomes of lines without a value, as in `sensitive_groups`.
+        permutations: per column; None: enough for Holm's correction.
+
+    The other arguments are those of `group_table` and `gaps`.
+
+    Raises:
+        InputError: a column that is not there or cannot be used, in one line.
+    """
+    columns = [sensitive] if isinstance(sensitive, str) else list(sensitive)
+    if not columns:
+        raise InputError("sensitive names no column: name at least one.")
+    for column in [label, prob, *columns, *([unit] if unit else [])]:
+        if column not in frame:
+            raise InputError(
+                f'the table has no column "{column}".{nearest(column, map(str, frame.columns))}'
+            )
+    bands = bands or {}
+    if unknown := set(bands) - set(columns):
+        raise InputError(f"bands are given for {sorted(unknown)[0]!r}, which is not audited.")
+    units = None if unit is None else frame[unit].to_numpy()
+    common = {"metrics": metrics, "groups": units, "threshold": threshold, "min_rows": min_rows,
+              "min_units": min_units, "n": n, "level": level, "seed": seed}  # fmt: skip
+    tables, found, notes = [], [], []
+    for column in columns:
+        people = sensitive_groups(
+            frame[column], name=column, bands=bands.get(column), missing=missing
+        )
+        if people.isna().any():
+            notes.append(
+                f'{people.isna().sum():,} of {len(frame):,} rows have no value in "{column}" and '
+                "were left out of its comparisons"
+            )
+        data = (frame[label].to_numpy(), frame[prob].to_numpy(), people)
+        tables.append(group_table(*data, **common).assign(sensitive=column))
+        found.append(
+            gaps(*data, permutations=permutations, alpha=alpha, **common).assign(sensitive=column)
+        )
+    findings = correct(pd.concat(found, ignore_index=True), alpha=alpha)
+    return Audit(
+        groups=_first(pd.concat(tables, ignore_index=True)),
+        findings=_first(findings),
+        rows=len(frame),
+        units=len(frame) if unit is None else int(pd.Series(units).nunique()),
+        unit=unit or "row",
+        threshold=threshold,
+        level=level,
+        alpha=alpha,
+        comparisons=int(findings["p"].notna().sum()),
+        notes=tuple(notes),
+    )
+
+
+def placebo_worlds(
+    labels: ArrayLike,
+    probs: ArrayLike,
+    units: ArrayLike,
+    *,
+    worlds: int = 200,
+    label_bias: float = 0.0,
+    share: float = 0.3,
+    per_row: bool = False,
+    metric: str = "mean_error",
+    metrics: Sequence[str] = ("mean_error",),
+    threshold: float = 0.5,
+    n: int = 200,
+    permutations: int = 399,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The audit in many worlds whose truth is known: groups that mean nothing, or a planted bias.
+
+    In every world each unit (a shopper) belongs to group "B" with probability `share`, apart from
+    everything else, as the market draws it; then each label 1 of group B is recorded as 0 with
+    probability `label_bias`. Scores stay: they come from texts, which do not know the group.
+
+    Args:
+        labels: without a bias, ``(rows,)``. probs: ``(rows,)``.
+        units: the unit of independence of each row.
+        worlds: how many.
+        label_bias: 0 for placebo groups.
+        per_row: draw the group of each row apart, so that units hold both groups.
+        metric: whose gap is kept; it must be one of `metrics`, over which Holm corrects.
+        threshold, n, permutations, alpha: as in `gaps`.
+        seed: world w uses the stream ``default_rng([seed, w])``.
+
+    Returns:
+        One row per world: alarm (any of `metrics` has the verdict "gap"), found (`metric` has),
+        value, low, high, p, spread of the gap B − A in `metric`, and truth: what was planted in
+        "mean_error" or "base_rate" (± `label_bias` × the share of labels 1 in B), NaN for others.
+    """
+    y, p = np.asarray(labels, dtype=np.int8), np.asarray(probs, dtype=np.float64)
+    unit = pd.factorize(pd.Series(units))[0]
+    if metric not in metrics:
+        raise InputError(f'metric = "{metric}" is not one of metrics = {tuple(metrics)}.')
+    if worlds < 1 or not 0 <= label_bias <= 1 or not 0 < share < 1:
+        raise InputError("worlds must be at least 1, label_bias from 0 to 1, share between them.")
+    sign = {"mean_error": 1.0, "base_rate": -1.0}.get(metric, np.nan)
+    lines = []
+    for world in range(worlds):
+        rng = np.random.default_rng([seed, world])
+        draws = rng.random(len(y) if per_row else int(unit.max()) + 1) < share
+        in_b = draws if per_row else draws[unit]
+        flipped = in_b & (y == 1) & (rng.random(len(y)) < label_bias)
+        table = gaps(
+            np.where(flipped, 0, y),
+            p,
+            pd.Series(pd.Categorical(np.where(in_b, "B", "A"), ["A", "B"])),
+            metrics=metrics,
+            groups=unit,
+            threshold=threshold,
+            n=n,
+            permutations=permutations,
+            alpha=alpha,
+            seed=int(rng.integers(2**31)),
+        )
+        mine = table[table["metric"] == metric].iloc[0]
+        lines.append(
+            {
+                "alarm": bool((table["verdict"] == GAP).any()),
+                "found": mine["verdict"] == GAP,
+                **{name: mine[name] for name in ("value", "low", "high", "p", "spread")},
+                "truth": sign * label_bias * y[in_b].mean(),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _first(table: pd.DataFrame) -> pd.DataFrame:
+    return table[["sensitive", *(c for c in table.columns if c != "sensitive")]]

@@ -1,0 +1,297 @@
+"""The report to hand on: one table, one figure, plain sentences, what could not be tested.
+
+For a reader without statistics. The page is one file that loads nothing and runs nothing; every
+text in it that came from data is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from recsys_lib.fairness.audit import Audit
+from recsys_lib.fairness.gaps import GAP, NOT_SHOWN, NOT_TESTABLE, POWER
+from recsys_lib.workbook import InputError, atomic_write
+
+# measure → words for it, and whether it is shown in percent
+_WORDS = {
+    "accuracy": ("decided rightly", True),
+    "base_rate": ("labeled {positive}", True),
+    "selection_rate": ("decided {positive}", True),
+    "true_positive_rate": ("of those labeled {positive}, decided so", True),
+    "false_positive_rate": (
+        "of those not labeled {positive}, decided {positive} all the same",
+        True,
+    ),
+    "precision": ("of those decided {positive}, labeled so", True),
+    "auc": ("how well scores tell the two labels apart (AUC)", False),
+    "log_loss": ("log loss of the probabilities", False),
+    "brier": ("squared error of the probabilities (Brier)", False),
+    "mean_error": ("promised share less true share of {positive}", True),
+    "calibration_error": ("distance of promised from true shares", True),
+}
+_VERDICTS = {
+    GAP: "difference shown",
+    NOT_SHOWN: "no difference shown",
+    NOT_TESTABLE: "could not be tested",
+}
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#111;background:#fff}table{border-collapse:collapse;font-size:14px;width:100%}"
+    "th,td{border-bottom:1px solid #999;padding:.3rem .5rem;text-align:left;vertical-align:top}"
+    "td.number{text-align:right;white-space:nowrap}caption{text-align:left;font-weight:bold;"
+    "padding:.3rem 0}img{max-width:100%}.gap{font-weight:bold}.quiet{color:#555}"
+    "@media print{body{margin:0}details>*{display:block}}"
+)
+
+
+def report_table(audit: Audit, *, positive: str = "1") -> pd.DataFrame:
+    """All findings as texts, differences shown first, then the untestable, then the others.
+
+    Columns: column, compared, measure, group, others, difference (with its interval), chance (the
+    corrected p value), could have been missed (the smallest gap shown with a power of 80 %), and
+    verdict.
+
+    Args:
+        audit: what was found.
+        positive: the name of label 1, such as "recommended".
+    """
+    lines = []
+    order = {GAP: 0, NOT_TESTABLE: 1, NOT_SHOWN: 2}
+    rows = sorted(
+        audit.findings.to_dict("records"),
+        key=lambda row: (order[row["verdict"]], row["p_holm"] if row["known"] else 0),
+    )
+    for row in rows:
+        line = {
+            "column": row["sensitive"],
+            "compared": row["comparison"],
+            "measure": measure_words(row["metric"], positive),
+        }
+        if row["known"]:
+            line |= {
+                "group": _number(row["first"], row["metric"]),
+                "others": _number(row["second"], row["metric"]),
+                "difference": _interval(row),
+                "chance": _chance(row["p_holm"]),
+                "could have been missed": _missed(row),
+            }
+        else:
+            line |= dict.fromkeys(("group", "others", "difference"), "unknown")
+            line |= {"chance": "", "could have been missed": ""}
+        verdict = _VERDICTS[row["verdict"]]
+        line["verdict"] = verdict if row["known"] else f"{verdict}: {row['why']}"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def sentences(audit: Audit, *, positive: str = "1", things: str = "rows") -> list[str]:
+    """What was found, in plain sentences: the whole first, then every difference shown.
+
+    Args:
+        positive: the name of label 1. things: what the rows are, such as "reviews".
+    """
+    found = audit.found
+    untested = len(audit.not_testable)
+    tested = f"{audit.comparisons:,} comparison{'s' if audit.comparisons != 1 else ''}"
+    said = [
+        f"{audit.rows:,} {things} were audited; {tested} between groups could be tested, "
+        f"{untested:,} could not."
+    ]
+    if found.empty and audit.comparisons:
+        said.append(
+            "No difference between groups was shown. That is not proof that there is none: small "
+            "differences can hide in so few data, and the table says how large one could be."
+        )
+    elif found.empty:
+        said.append("Nothing could be tested, so nothing is known about any difference.")
+    else:
+        said.append(
+            f"{len(found)} difference{'s were' if len(found) != 1 else ' was'} shown. If there were "
+            "none at all, an audit like this would show one or more in at most "
+            f"{audit.alpha:.0%} of cases."
+        )
+    said += [_sentence(row, audit, positive) for row in found.to_dict("records")]
+    return said
+
+
+def not_testable(audit: Audit, *, positive: str = "1") -> list[str]:
+    """Groups about which nothing is known, and why; one line per reason."""
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for row in audit.not_testable.to_dict("records"):
+        who = row["group"] or "the range over all groups"
+        key = (row["sensitive"], who, row["why"])
+        lines.setdefault(key, []).append(measure_words(row["metric"], positive))
+    return [
+        f"{column}, {who}: {why} ({'; '.join(measures)})"
+        for (column, who, why), measures in lines.items()
+    ]
+
+
+def measure_words(metric: str, positive: str = "1") -> str:
+    """A measure in plain words; a name that is no measure of ours as it is."""
+    words = _WORDS.get(metric, (metric.replace("_", " "), False))[0]
+    return words.replace("{positive}", f"“{positive}”")
+
+
+def report_html(
+    audit: Audit,
+    *,
+    title: str,
+    dataset: str,
+    figure: Figure | None = None,
+    alt: str = "",
+    positive: str = "1",
+    things: str = "rows",
+    sections: Sequence[tuple[str, Sequence[str]]] = (),
+) -> str:
+    """The report as one page of HTML.
+
+    Args:
+        audit: what was found.
+        title: of the page. dataset: what was audited, in words.
+        figure: the one figure, kept in the page as a PNG; `alt` says what it shows.
+        positive: the name of label 1. things: what the rows are.
+        sections: more headings with their sentences, such as what mending costs.
+
+    Raises:
+        InputError: a figure without an alt text.
+    """
+    if figure is not None and len(alt.split()) < 4:
+        raise InputError("alt must say in a sentence what the figure shows.")
+    table = report_table(audit, positive=positive)
+    known = table[table["verdict"] == _VERDICTS[GAP]]
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="quiet">{escape(_facts(audit, dataset, things))}</p>',
+        "<h2>What was found</h2>",
+        _list(sentences(audit, positive=positive, things=things)),
+    ]
+    if figure is not None:
+        body.append(f'<p><img alt="{escape(alt)}" src="{_png(figure)}"></p>')
+    if len(known):
+        body.append(_table(known, "Differences shown"))
+    hidden = not_testable(audit, positive=positive)
+    body.append("<h2>What could not be tested</h2>")
+    body.append(
+        _list(hidden) if hidden else "<p>Every comparison that was asked for could be tested.</p>"
+    )
+    for heading, said in sections:
+        body += [f"<h2>{escape(heading)}</h2>", _list(said)]
+    body += ["<h2>How to read this</h2>", _list(_how_to_read(audit))]
+    if audit.notes:
+        body += ["<h2>Notes</h2>", _list(audit.notes)]
+    body.append(
+        f"<details><summary>All {len(table):,} comparisons</summary>"
+        f"{_table(table, 'All comparisons')}</details>"
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def save_report(path: str | Path, page: str) -> Path:
+    """Write a page of `report_html`, whole or not at all; the path that it has now."""
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{path.name} must end in .html.")
+    atomic_write(path, page)
+    return path
+
+
+# ----------------------------------------------------------------------------- helpers
+
+
+def _sentence(row: dict, audit: Audit, positive: str) -> str:
+    who = f"{row['sensitive']}: {row['comparison']}"
+    words = measure_words(row["metric"], positive)
+    a, b = (_number(row[side], row["metric"]) for side in ("first", "second"))
+    return (
+        f"{who} — {words}: {a} against {b}, a difference of {_interval(row, audit.level)}. "
+        f"Chance: {_chance(row['p_holm'])}."
+    )
+
+
+def _number(value: float, metric: str, sign: bool = False) -> str:
+    percent = _WORDS.get(metric, ("", False))[1]
+    text = f"{100 * value:{'+' if sign else ''}.1f}" if percent else (
+        f"{value:{'+' if sign else ''}.3f}"
+    )  # fmt: skip
+    return text.replace("-", "−") + (" %" if percent and not sign else "")
+
+
+def _interval(row: dict, level: float | None = None) -> str:
+    percent = _WORDS.get(row["metric"], ("", False))[1]
+    value, low, high = (_number(row[k], row["metric"], sign=True) for k in ("value", "low", "high"))
+    name = "" if level is None else f"{level:.0%} interval "
+    return f"{value}{' points' if percent else ''} ({name}{low} to {high})"
+
+
+def _missed(row: dict) -> str:
+    if pd.isna(row["detectable"]):
+        return ""
+    percent = _WORDS.get(row["metric"], ("", False))[1]
+    size = _number(row["detectable"], row["metric"]).removesuffix(" %")
+    return f"below {size}{' points' if percent else ''}"
+
+
+def _chance(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _facts(audit: Audit, dataset: str, things: str) -> str:
+    return (
+        f"Data: {dataset}. {audit.rows:,} {things}, {audit.units:,} independent units "
+        f"({audit.unit}). Decided 1 where the probability is {audit.threshold:g} or more. "
+        f"Intervals: {audit.level:.0%}."
+    )
+
+
+def _how_to_read(audit: Audit) -> list[str]:
+    return [
+        f"An interval holds the true difference in about {audit.level:.0%} of audits like this. "
+        "A wide one says that little is known.",
+        "p says how often groups that mean nothing would differ as much or more, corrected "
+        f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g} a difference counts as shown.",
+        f"“Could have been missed”: a true difference below this size is found with a chance of "
+        f"less than {POWER:.0%} (at the strictest step of the correction).",
+        "“Unknown” is not zero: the group is too small, or lacks a label, so no number is given.",
+        "A difference is a fact about data and decisions. Whether it is unjust, and which kind of "
+        "difference matters, no number decides: that is for people, and for the law that applies.",
+    ]
+
+
+def _list(said: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(str(line))}</li>" for line in said) + "</ul>"
+
+
+def _table(table: pd.DataFrame, caption: str) -> str:
+    numbers = ("group", "others", "difference", "chance", "could have been missed")
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    lines = []
+    for row in table.to_dict("records"):
+        cells = "".join(
+            f"<td{' class=number' if column in numbers else ''}>{escape(str(value))}</td>"
+            for column, value in row.items()
+        )
+        mark = ' class="gap"' if row["verdict"] == _VERDICTS[GAP] else ""
+        lines.append(f"<tr{mark}>{cells}</tr>")
+    return (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
