@@ -8,7 +8,7 @@ weekday, a house number): any edit moves a network's score a little, and they sa
 
 Sources: Kusner, Loftus, Russell, Silva (2017), Counterfactual fairness, NeurIPS (the idea; here the
 text is changed, not a cause of it); Garg et al. (2019), Counterfactual fairness in text
-classification through robustness, AIES; Holm (1979), Scandinavian Journal of Statistics 6.
+classification through robustness, AIES.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from recsys_lib.fairness.gaps import holm
 from recsys_lib.metrics import Estimate, bootstrap_mean, sign_flip_test
 from recsys_lib.workbook.errors import InputError
 
@@ -247,22 +248,8 @@ def rule_effects(
                 "flipped": flipped,
             }
         )
-    corrected = holm([line["p"] for line in found])
+    corrected = holm([line["p"] for line in found]).tolist()
     return [Effect(**line, p_holm=p) for line, p in zip(found, corrected, strict=True)]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's p values: a claim for each that is below α is wrong anywhere with probability ≤ α.
-
-    The i-th smallest of m is multiplied by m − i + 1, and none is smaller than the one before it.
-    NaN (not tested) stays NaN and does not count. Source: Holm (1979).
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    out = np.full(len(p), np.nan)
-    order = np.argsort(p, kind="stable")[: int(np.isfinite(p).sum())]
-    factors = len(order) - np.arange(len(order))
-    out[order] = np.minimum(1, np.maximum.accumulate(p[order] * factors))
-    return out.tolist()
 
 
 def _pair(text: str, rule: Swap | Insertion) -> tuple[str, str] | None:

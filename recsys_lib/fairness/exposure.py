@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recsys_lib.fairness.counterfactual import holm
+from recsys_lib.fairness.gaps import holm
 from recsys_lib.metrics import Estimate
 from recsys_lib.workbook.errors import InputError
 
@@ -148,7 +148,9 @@ def class_exposure(
     gap = (exposure - deserved).mean(axis=0)
     p_values = _permuted(gap, of, len(names), units, n, seed)
     found = []
-    for c, (name, p, p_holm) in enumerate(zip(names, p_values, holm(p_values), strict=True)):
+    for c, (name, p, p_holm) in enumerate(
+        zip(names, p_values, holm(p_values).tolist(), strict=True)
+    ):
         mean_got, mean_due = float(got[:, c].mean()), float(due[:, c].mean())
         estimates = [
             _percentile(value, values, level, len(got), len(per_group))

@@ -10,7 +10,6 @@ from recsys_lib.fairness.counterfactual import (
     RULES,
     Insertion,
     Swap,
-    holm,
     make_pairs,
     rule_effects,
     score_pairs,
@@ -180,17 +179,6 @@ def test_a_rule_that_few_products_allow_is_not_tested():
     assert first.groups == 4
     assert first.change is None and first.size is None and first.excess is None
     assert np.isnan(first.p) and np.isnan(first.p_holm)
-
-
-def test_holm_by_hand_and_never_more_lenient_than_benjamini_hochberg():
-    # m = 4: 0.01·4, 0.03·3, 0.04·2 raised to the one before, 0.5·1; NaN stays out of it.
-    assert holm([0.04, np.nan, 0.01, 0.5, 0.03]) == pytest.approx(
-        [0.09, np.nan, 0.04, 0.5, 0.09], nan_ok=True
-    )
-    p = np.random.default_rng(1).uniform(size=30) ** 3
-    assert (np.array(holm(p)) >= stats.false_discovery_control(p) - 1e-12).all()
-    assert max(holm(p)) <= 1
-    assert min(holm(p)) == pytest.approx(min(1, 30 * p.min()))  # the first is Bonferroni's
 
 
 def test_bad_input_is_one_clear_line():
