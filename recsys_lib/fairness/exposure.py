@@ -72,16 +72,18 @@ def exposure_per_query(rows: ArrayLike, weights: ArrayLike, n_products: int) -> 
 class ClassExposure:
     """What one class of products gets, and what it would get by its merit.
 
-    name, products: of the class. exposure, merit: its mean share over the queries. ratio: exposure
-    over merit; 1 is proportional. Intervals resample queries: other questions to the same catalog.
-    p: permutation of the classes among the products (or brands): could a label that means nothing
-    have a gap (exposure − merit) as wide? p_holm: corrected for the number of classes.
+    name, products: of the class. exposure, merit: its mean share over the queries. gap: exposure
+    less merit; ratio: exposure over merit; 0 and 1 are proportional. Intervals resample queries:
+    other questions to the same catalog. p: permutation of the classes among the products (or
+    brands): could a label that means nothing have a gap as wide? p_holm: corrected for the number
+    of classes.
     """
 
     name: str
     products: int
     exposure: Estimate
     merit: Estimate
+    gap: Estimate
     ratio: Estimate
     p: float
     p_holm: float
@@ -157,6 +159,7 @@ def class_exposure(
             for value, values in (
                 (mean_got, drawn_got[:, c]),
                 (mean_due, drawn_due[:, c]),
+                (mean_got - mean_due, drawn_got[:, c] - drawn_due[:, c]),
                 (mean_got / mean_due, drawn_ratio[:, c]),
             )
         ]

@@ -48,6 +48,8 @@ def test_ratio_by_hand_and_as_singh_and_joachims():
     assert a.ratio.value / b.ratio.value == pytest.approx(expected, rel=1e-12)
     assert a.exposure.value == pytest.approx((weights[0] + weights[2]) / weights.sum())
     assert a.merit.value == pytest.approx(1.5 / 1.6)
+    assert a.gap.value == pytest.approx(a.exposure.value - a.merit.value)
+    assert b.gap.value == pytest.approx(-a.gap.value)
     assert (a.products, b.products) == (2, 1)
 
 
