@@ -9,19 +9,56 @@
     another.
 ``audit``: `audit`, all of it in one call, and `placebo_worlds`, the audit of the audit.
 ``report``: `report_table`, `sentences`, `report_html`, `save_report`: to hand on.
+``counterfactual``: the same review with one word about the reviewer changed: `make_pairs`,
+    `score_pairs`, `rule_effects`.
+``exposure``: who gets seen in rankings: `class_exposure`, `gini_of_exposure`, `coverage`.
+``feedback``: `simulate` rounds in which clicks become popularity; `amplification`.
+``mending``: `mended_decisions`, `judge`: what closing a gap costs and who pays.
+``reranking``: `exposure_tradeoff`: the same for rankings.
 """
 
 from recsys_lib.fairness.audit import Audit, audit, placebo_worlds
 from recsys_lib.fairness.columns import band, cross, sensitive_groups
+from recsys_lib.fairness.counterfactual import (
+    RULES,
+    Effect,
+    Insertion,
+    Swap,
+    make_pairs,
+    rule_effects,
+    score_pairs,
+    swapped,
+)
 from recsys_lib.fairness.criteria import (
     calibration_by_group,
     implied_false_positive_rate,
     implied_mean_of_negatives,
     incompatible_criteria,
 )
+from recsys_lib.fairness.exposure import (
+    ClassExposure,
+    Coverage,
+    attention,
+    class_exposure,
+    coverage,
+    exposure_per_query,
+    gini,
+    gini_of_exposure,
+    popularity_classes,
+)
+from recsys_lib.fairness.feedback import amplification, over_seeds, shared_winners, simulate
 from recsys_lib.fairness.gaps import correct, gaps, holm, mean_gaps
 from recsys_lib.fairness.groups import group_table, mean_table, readable
 from recsys_lib.fairness.measures import MEASURES, USUAL
+from recsys_lib.fairness.mending import (
+    CRITERIA,
+    Mended,
+    Sample,
+    chance_gap,
+    judge,
+    mended_decisions,
+    reweighing,
+)
 from recsys_lib.fairness.power import (
     power_of_gap,
     power_of_two_shares,
@@ -37,36 +74,76 @@ from recsys_lib.fairness.report import (
     save_report,
     sentences,
 )
+from recsys_lib.fairness.reranking import (
+    Reranked,
+    bonus_for,
+    exposure_tradeoff,
+    favored_share,
+    rank_with_bonus,
+)
 
 __all__ = [
+    "CRITERIA",
     "MEASURES",
+    "RULES",
     "USUAL",
     "Audit",
+    "ClassExposure",
+    "Coverage",
+    "Effect",
+    "Insertion",
+    "Mended",
+    "Reranked",
+    "Sample",
+    "Swap",
+    "amplification",
+    "attention",
     "audit",
     "band",
+    "bonus_for",
     "calibration_by_group",
+    "chance_gap",
+    "class_exposure",
     "correct",
+    "coverage",
     "cross",
+    "exposure_per_query",
+    "exposure_tradeoff",
+    "favored_share",
     "gaps",
+    "gini",
+    "gini_of_exposure",
     "group_table",
     "holm",
     "implied_false_positive_rate",
     "implied_mean_of_negatives",
     "incompatible_criteria",
+    "judge",
+    "make_pairs",
     "mean_gaps",
     "mean_table",
     "measure_words",
+    "mended_decisions",
     "not_testable",
+    "over_seeds",
     "placebo_worlds",
+    "popularity_classes",
     "power_of_gap",
     "power_of_two_shares",
     "power_table",
+    "rank_with_bonus",
     "readable",
     "report_html",
     "report_table",
+    "reweighing",
+    "rule_effects",
     "save_report",
+    "score_pairs",
     "sensitive_groups",
     "sentences",
+    "shared_winners",
+    "simulate",
     "smallest_gap",
     "smallest_gap_of_shares",
+    "swapped",
 ]

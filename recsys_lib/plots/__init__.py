@@ -7,6 +7,7 @@ states the finding, so each function asks for it.
 """
 
 from recsys_lib.plots.amounts import bars, heatmap, intervals, lengths, product_grid
+from recsys_lib.plots.audits import quality_against_gap, rounds, spreads
 from recsys_lib.plots.curves import (
     calibration,
     learning_curve,
@@ -49,10 +50,13 @@ __all__ = [
     "loss_and_slope",
     "precision_recall",
     "product_grid",
+    "quality_against_gap",
     "quality_against_latency",
     "rankings_side_by_side",
     "roc",
+    "rounds",
     "show",
+    "spreads",
     "threshold_cost",
     "training_curves",
     "use_style",

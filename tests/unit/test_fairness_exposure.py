@@ -1,0 +1,229 @@
+"""Exposure against merit: formulas by hand and against references, and a bias of known size."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recsys_lib.datasets.market import make_market
+from recsys_lib.datasets.market_catalog import Products
+from recsys_lib.datasets.market_clicks import ranking_weights
+from recsys_lib.fairness.exposure import (
+    attention,
+    class_exposure,
+    coverage,
+    exposure_per_query,
+    gini,
+    gini_of_exposure,
+    popularity_classes,
+)
+from recsys_lib.metrics import dcg
+from recsys_lib.workbook import InputError
+
+SMALL = {"n_products": 300, "n_shoppers": 60, "n_queries": 80, "n_reviews": 0}
+
+
+def test_attention_is_the_discount_of_dcg_or_what_is_known():
+    for k in (1, 4, 10):
+        ones = np.ones(k)
+        assert attention(k).sum() == pytest.approx(dcg(ones, ones, k=k), abs=1e-12)
+    assert attention(2, [1.0, 0.5, 0.2]).tolist() == [1.0, 0.5]
+
+
+def test_exposure_by_hand():
+    # Two lists over four products, attention 1, ½, ¼; the second list ends after one product.
+    shares = exposure_per_query([[2, 0, 3], [1, -1, -1], [-1, -1, -1]], [1, 0.5, 0.25], 4)
+    assert shares[0] == pytest.approx(np.array([0.5, 0, 1, 0.25]) / 1.75)
+    assert shares[1].tolist() == [0, 1, 0, 0]
+    assert np.isnan(shares[2]).all()
+
+
+def test_ratio_by_hand_and_as_singh_and_joachims():
+    """Their disparate treatment ratio, (exposure / utility) of one group over that of the other,
+    each a mean over the group's members (equation 5), for one query seen twice."""
+    weights = attention(3)
+    rows, merit = np.array([[0, 1, 2]] * 2), np.array([[0.8, 0.1, 0.7]] * 2)
+    a, b = class_exposure(rows, merit, ["A", "B", "A"], weights=weights, n=50)
+    exposure_a, exposure_b = (weights[0] + weights[2]) / 2, weights[1]
+    expected = (exposure_a / 0.75) / (exposure_b / 0.1)
+    assert a.ratio.value / b.ratio.value == pytest.approx(expected, rel=1e-12)
+    assert a.exposure.value == pytest.approx((weights[0] + weights[2]) / weights.sum())
+    assert a.merit.value == pytest.approx(1.5 / 1.6)
+    assert a.gap.value == pytest.approx(a.exposure.value - a.merit.value)
+    assert b.gap.value == pytest.approx(-a.gap.value)
+    assert (a.products, b.products) == (2, 1)
+
+
+def test_queries_without_a_list_or_without_merit_are_left_out():
+    rows = np.array([[0, 1], [1, 0], [-1, -1], [0, 1]])
+    merit = np.array([[1, 1], [1, 0], [1, 1], [0, 0]])
+    (a, _) = class_exposure(rows, merit, ["a", "b"], weights=[1, 1], n=20)
+    assert a.exposure.n == 2
+    assert a.merit.value == pytest.approx(0.75)
+
+
+def expected_shares(market, queries, bias, draws=3000):
+    """The seller's expected attention per query by Gumbel top-k draws from the shop's weights: a
+    Plackett-Luce sample that shares no code with the log's own (Yellott 1977)."""
+    rng = np.random.default_rng(9)
+    seen = np.array(market.truth.examination)
+    products = Products(market.truth.shelf, market.truth.products)
+    independent = (market.products["seller"] == "independent").to_numpy()
+    shares = {}
+    for query in np.unique(queries):
+        weight = ranking_weights(market.truth.intents[query], products, bias)
+        best = np.argsort(-weight, kind="stable")[:40]
+        noisy = np.log(weight[best]) + rng.gumbel(size=(draws, 40))
+        shown = best[np.argsort(-noisy, axis=1)[:, :10]]
+        shares[query] = (independent[shown] @ seen).mean() / seen.sum()
+    return np.mean([shares[query] for query in queries])
+
+
+def shown_lists(market):
+    log = market.impressions
+    return log["product_id"].to_numpy().reshape(-1, 10), log["query_id"].to_numpy()[::10]
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.4, 0.7])
+def test_the_planted_exposure_has_the_right_size_and_sign(bias):
+    market = make_market(3, n_impressions=20_000, exposure_bias=bias, **SMALL)
+    rows, queries = shown_lists(market)
+    merit = 2.0 ** market.truth.grades[queries] - 1
+    _, independent = class_exposure(
+        rows, merit, market.products["seller"], weights=attention(10, market.truth.examination),
+        n=1000,
+    )  # fmt: skip
+    assert independent.name == "independent"
+    expected = expected_shares(market, queries, bias)
+    assert independent.exposure.low < expected < independent.exposure.high
+    if bias == 0:
+        assert independent.p > 0.05
+    else:
+        assert independent.ratio.high < 1
+        assert independent.p < 0.05
+
+
+def test_without_a_bias_brands_are_seldom_accused():
+    """40 worlds without bias; at 5 % each the 99.9 % point of the alarms is 8."""
+    alarms = 0
+    for seed in range(40):
+        market = make_market(seed, n_impressions=1_000, **SMALL)
+        rows, queries = shown_lists(market)
+        merit = 2.0 ** market.truth.grades[queries] - 1
+        sellers, brands = market.products["seller"], market.products["brand"]
+        alarms += class_exposure(rows, merit, sellers, units=brands, n=400)[0].p < 0.05
+    assert alarms <= stats.binom.ppf(0.999, 40, 0.05)
+
+
+def test_lists_of_one_query_are_resampled_together():
+    """Every list ten times over: alone they look like ten times as much evidence."""
+    rng = np.random.default_rng(0)
+    rows = np.array([rng.permutation(20)[:5] for _ in range(60)])
+    merit = rng.uniform(size=(60, 20))
+    classes = ["x", "y"] * 10
+    once = class_exposure(rows, merit, classes, n=2000)[0].ratio
+    repeated, merits = np.repeat(rows, 10, axis=0), np.repeat(merit, 10, axis=0)
+    groups = np.repeat(np.arange(60), 10)
+    together = class_exposure(repeated, merits, classes, groups=groups, n=2000)[0].ratio
+    alone = class_exposure(repeated, merits, classes, n=2000)[0].ratio
+    assert together.value == pytest.approx(once.value) == alone.value
+    # Monte Carlo error of a width from 2,000 resamples is about 3 %.
+    assert together.high - together.low == pytest.approx(once.high - once.low, rel=0.12)
+    assert alone.high - alone.low < 0.5 * (together.high - together.low)
+
+
+def test_gini_against_its_definition_and_known_values():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 7, 60):
+        x = rng.gamma(0.5, size=size)
+        pairs = np.abs(x[:, None] - x[None, :]).mean()
+        assert gini(x) == pytest.approx(pairs / (2 * x.mean()), abs=1e-12)
+    assert gini([3, 3, 3]) == pytest.approx(0)
+    assert gini([0, 0, 0, 5]) == pytest.approx(3 / 4)
+    # Pareto with exponent 3 has 1 / (2·3 − 1); its quantiles on a fine grid come within 1e-3.
+    quantiles = stats.pareto(3).ppf((np.arange(20_000) + 0.5) / 20_000)
+    assert gini(quantiles) == pytest.approx(0.2, abs=1e-3)
+
+
+def pool_of_lists(seed=0, n=2000, products=200, k=5):
+    """Many queries' lists, in which some products stand far more often than others."""
+    rng = np.random.default_rng(seed)
+    worth = rng.normal(0, 1.5, products)
+    return np.argsort(-(worth + rng.gumbel(size=(n, products))), axis=1)[:, :k]
+
+
+def test_intervals_of_gini_and_coverage_hold_what_they_promise():
+    """120 samples of 80 queries from a pool; the truth is the mean over 400 further samples. A 95 %
+    interval that is right covers at least 106 of 120 (0.1 % point of the binomial)."""
+    pool = pool_of_lists()
+    rng = np.random.default_rng(1)
+    truth = np.mean(
+        [
+            (gini(exposure_per_query(s, attention(5), 200).sum(axis=0)), len(np.unique(s)) / 200)
+            for s in (pool[rng.choice(2000, 80)] for _ in range(400))
+        ],
+        axis=0,
+    )
+    hits = np.zeros(2)
+    for _ in range(120):
+        sample = pool[rng.choice(2000, 80)]
+        found = gini_of_exposure(sample, 200), coverage(sample, 200).share
+        hits += [e.low <= t <= e.high for e, t in zip(found, truth, strict=True)]
+    assert (hits >= stats.binom.ppf(0.001, 120, 0.95)).all(), hits
+
+
+def test_coverage_counts_products_and_what_is_still_unseen():
+    found = coverage(np.array([[0, 1], [0, 2], [0, -1]]), 10)
+    assert found.share.value == pytest.approx(0.3)
+    # f1 = 2 (products 1 and 2), f2 = 0: 3 + 2/3 · 2 · 1 / 2 = 3.667 of 10.
+    assert found.expected_in_the_end == pytest.approx((3 + 2 / 3) / 10)
+    everything = coverage(np.array([[0, 1], [1, 0]]), 2)
+    assert everything.share.value == everything.expected_in_the_end == 1.0
+    pool = pool_of_lists()
+    assert coverage(pool[:60], 200).expected_in_the_end > coverage(pool[:60], 200).share.value
+
+
+def test_popularity_classes_take_a_tenth_and_four_tenths():
+    found = popularity_classes(np.arange(50))
+    assert [(found == name).sum() for name in ("head", "middle", "tail")] == [5, 20, 25]
+    assert set(found[-5:]) == {"head"}
+
+
+GOOD = (np.array([[0, 1], [1, 0]]), np.ones((2, 2)), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"rows": np.array([[0, 0], [1, 0]])}, "ranking 0 lists a product twice"),
+        ({"rows": np.array([[0, 2], [1, 0]])}, "products must be"),
+        ({"merit": -np.ones((2, 2))}, "not negative"),
+        ({"merit": np.ones((3, 2))}, "merit: shape"),
+        ({"merit": np.array([[1, 0], [1, 0]])}, 'class "b" has no relevant product'),
+        ({"merit": np.zeros((2, 2))}, "fewer than two queries"),
+        ({"classes": ["a", "a"]}, "only one"),
+        ({"classes": ["a", None]}, "a product has none"),
+        ({"classes": ["a"]}, "1 for 2 products"),
+        ({"units": ["u", "u"]}, "products of two classes"),
+        ({"groups": [1]}, "groups: 1 for 2 rankings"),
+        ({"groups": [1, 1]}, "groups: only one"),
+        ({"weights": [1.0]}, "weights: shape"),
+    ],
+)
+def test_bad_input_is_one_clear_line(change, message):
+    rows, merit, classes = GOOD
+    given = {"rows": rows, "merit": merit, "classes": classes} | change
+    with pytest.raises(InputError, match=message):
+        class_exposure(given.pop("rows"), given.pop("merit"), given.pop("classes"), **given)
+
+
+def test_other_bad_input():
+    with pytest.raises(InputError, match="3 chances for 5 positions"):
+        attention(5, [1, 0.5, 0.2])
+    with pytest.raises(InputError, match="between 0 and 1"):
+        attention(2, [1, 1.5])
+    with pytest.raises(InputError, match="gini"):
+        gini([0.0, 0.0])
+    with pytest.raises(InputError, match="at least 10"):
+        popularity_classes([1, 2, 3])
+    with pytest.raises(InputError, match="fewer than two"):
+        coverage(np.array([[0, 1], [-1, -1]]), 3)
