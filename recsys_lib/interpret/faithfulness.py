@@ -2,16 +2,14 @@
 
 Nobody has marked the words of real reviews. But a model can be asked again without the words that
 an explanation names: `erasure` gives deletion and insertion curves, and from them comprehensiveness
-and sufficiency. `infidelity` compares the announced change with the one that follows,
-`max_sensitivity` asks whether texts that the model cannot tell apart get the same explanation,
-`agreement` whether two methods tell the same story, and `randomized_layers` whether the explanation
-looks at the model at all. One value per text everywhere.
+and sufficiency. `infidelity` compares the announced change with the one that follows;
+`max_sensitivity` asks whether texts that the model cannot tell apart get the same explanation. One
+value per text everywhere.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +17,6 @@ import pandas as pd
 import torch
 from captum.attr import InputXGradient, IntegratedGradients
 from captum.metrics import sensitivity_max
-from scipy.stats import spearmanr
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recsys_lib.interpret.attribution import Attribution
@@ -224,24 +221,30 @@ def max_sensitivity(
     device = next(model.parameters()).device
     embed = model.get_input_embeddings()
     random = torch.Generator().manual_seed(seed)
-    ends = torch.tensor(tokenizer.all_special_ids, device=device)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
         mask = torch.ones(vectors.shape[:2], dtype=torch.int64, device=device)
         return _log_odds(model(inputs_embeds=vectors, attention_mask=mask).logits)
 
+    def move(x: torch.Tensor, size: float) -> torch.Tensor:
+        noise = torch.rand(x.shape, generator=random).to(x.device)
+        return x + size * (2 * noise - 1)
+
     values = []
     with evaluating(model):
         for text in texts:
-            encoded = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
-            ids = encoded["input_ids"].to(device)
-            keep = torch.isin(ids, ends)
+            encoded = tokenizer(
+                text, truncation=True, max_length=max_length, return_special_tokens_mask=True
+            )
+            ids = torch.tensor([encoded["input_ids"]], device=device)
+            keep = torch.tensor([encoded["special_tokens_mask"]], device=device, dtype=torch.bool)
             with torch.no_grad():
                 vectors = embed(ids)
                 start = embed(torch.where(keep, ids, tokenizer.pad_token_id))
-            size = radius * float(vectors.std())
 
-            def explain(x: torch.Tensor, keep=keep, start=start) -> tuple[torch.Tensor]:
+            def explain(given, keep=keep, start=start) -> tuple[torch.Tensor]:
+                x = given[0] if isinstance(given, tuple) else given  # Captum gives both
+                x = x.detach().requires_grad_()
                 if method == "gradient_x_input":
                     each = InputXGradient(score).attribute(x)
                 else:
@@ -251,116 +254,18 @@ def max_sensitivity(
                     )
                 return (each.sum(-1).detach(),)
 
-            def move(x: torch.Tensor, size=size) -> torch.Tensor:
-                noise = torch.rand(x.shape, generator=random).to(x.device)
-                return x + size * (2 * noise - 1)
-
             found = sensitivity_max(
-                explain, vectors, perturb_func=move, n_perturb_samples=n_samples
+                explain,
+                vectors,
+                perturb_func=move,
+                perturb_radius=radius * float(vectors.std()),
+                n_perturb_samples=n_samples,
             )
             values.append(float(found))
     return np.array(values)
 
 
-def agreement(
-    values: Sequence[np.ndarray], others: Sequence[np.ndarray], *, k: int = 5
-) -> pd.DataFrame:
-    """How alike two explanations of the same texts are, a row per text.
-
-    spearman: rank correlation over the words, sign included (NaN where one of them is constant).
-    overlap: share of the k strongest words (by |value|) that both name; a text of fewer words
-    counts all of them.
-    """
-    if len(values) != len(others):
-        raise InputError(f"{len(values)} explanations but {len(others)} to compare them with.")
-    rows = []
-    for text, (a, b) in enumerate(zip(values, others, strict=True)):
-        a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-        if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
-            raise InputError(f"text {text}: {a.size} values against {b.size}.")
-        varied = len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
-        most = min(k, len(a))
-        top = [set(np.argsort(-np.abs(x), kind="stable")[:most]) for x in (a, b)]
-        rows.append(
-            {
-                "spearman": float(spearmanr(a, b).statistic) if varied else np.nan,
-                "overlap": len(top[0] & top[1]) / most,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def agreement_matrix(
-    methods: Mapping[str, Sequence[np.ndarray]], *, measure: str = "spearman", k: int = 5
-) -> pd.DataFrame:
-    """Mean `agreement` of every pair of methods, (methods, methods); 1 on the diagonal."""
-    if measure not in ("spearman", "overlap"):
-        raise InputError(f"measure = {measure!r} must be 'spearman' or 'overlap'.")
-    table = pd.DataFrame(1.0, index=list(methods), columns=list(methods))
-    for i, a in enumerate(methods):
-        for b in list(methods)[:i]:
-            mean = agreement(methods[a], methods[b], k=k)[measure].mean()
-            table.loc[a, b] = table.loc[b, a] = mean
-    return table
-
-
-def randomized_layers(
-    model: PreTrainedModel, *, seed: int = 0
-) -> Iterator[tuple[str, PreTrainedModel]]:
-    """The model with its weights drawn anew, from the head down: (what was drawn last, model).
-
-    The head first, then the layers from the last to the first, each on top of those before, then
-    the embeddings. An explanation of the trained model must get lost on the way; one that does not
-    explains the text, not the model. The same copy is handed out each time, changed further; the
-    model given is left as it is.
-
-    Matrices are drawn from a normal distribution with the configuration's standard deviation
-    (0.02 if it names none), biases are 0, layer norms the identity.
-    Source: Adebayo et al. (2018), Sanity checks for saliency maps, NeurIPS, arXiv 1810.03292,
-    section 3 (cascading randomization).
-
-    Raises InputError for a model without a list of layers.
-    """
-    model = copy.deepcopy(model)
-    body = getattr(model, model.base_model_prefix, None)
-    layers = None
-    if isinstance(body, torch.nn.Module):
-        lists = [m for m in body.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
-        layers = lists[0] if lists else None
-    if layers is None:
-        raise InputError(
-            f"{type(model).__name__} has no list of layers to draw anew: give a transformer."
-        )
-    inside = {id(m) for m in body.modules()}
-    within = {id(m) for layer in layers for m in layer.modules()}
-    head = [m for m in model.modules() if id(m) not in inside]
-    rest = [m for m in body.modules() if id(m) not in within]
-    words = [m for m in rest if isinstance(m, torch.nn.Embedding)]
-    norms = [m for m in rest if not isinstance(m, torch.nn.Embedding | torch.nn.Linear)]
-    poolers = [m for m in rest if isinstance(m, torch.nn.Linear)]
-    generator = torch.Generator().manual_seed(seed)
-    spread = float(getattr(model.config, "initializer_range", 0.02))
-    stages = [("head", head + poolers)]
-    stages += [(f"layer {n + 1}", list(layers[n].modules())) for n in range(len(layers))[::-1]]
-    stages += [("embeddings", words + norms)]
-    for name, modules in stages:
-        for module in modules:
-            _draw(module, spread, generator)
-        yield name, model
-
-
 # ----------------------------------------------------------------------------- helpers
-
-
-@torch.no_grad()
-def _draw(module: torch.nn.Module, spread: float, generator: torch.Generator) -> None:
-    """New weights for the module's own parameters."""
-    for name, weight in module.named_parameters(recurse=False):
-        if weight.ndim >= 2:
-            drawn = torch.randn(weight.shape, generator=generator) * spread
-        else:
-            drawn = torch.full(weight.shape, float(name == "weight"))
-        weight.copy_(drawn.to(weight))
 
 
 def _tokens_of_words(
@@ -420,9 +325,7 @@ def _log_odds(logits: torch.Tensor) -> torch.Tensor:
     return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
 
 
-def _random_sets(
-    word: np.ndarray, n: int, share: float, rng: np.random.Generator
-) -> np.ndarray:
+def _random_sets(word: np.ndarray, n: int, share: float, rng: np.random.Generator) -> np.ndarray:
     """(n, T) bool, each token of a word with this chance, one of them for certain."""
     if not word.any():
         raise InputError("a text has no words: leave it out.")
