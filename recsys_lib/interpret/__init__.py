@@ -1,0 +1,24 @@
+"""Interpretation: which words decided, and how far that answer can be trusted.
+
+``attribution`` shares a classifier's log-odds out among the tokens of a text, by Captum's methods;
+``words`` sums word pieces into words and phrases; ``conductance`` looks into the layers;
+``attention`` is shown beside, and is no attribution; ``page`` displays words with their values;
+``scores`` is the function that all of them explain.
+"""
+
+from recsys_lib.interpret.attribution import METHODS, Attribution, attribute
+from recsys_lib.interpret.conductance import layer_conductance
+from recsys_lib.interpret.scores import BASELINES
+from recsys_lib.interpret.words import Words, by_phrase, by_word, word_spans
+
+__all__ = [
+    "BASELINES",
+    "METHODS",
+    "Attribution",
+    "Words",
+    "attribute",
+    "by_phrase",
+    "by_word",
+    "layer_conductance",
+    "word_spans",
+]
