@@ -20,9 +20,9 @@ from captum.metrics import sensitivity_max
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recsys_lib.interpret.attribution import Attribution
-from recsys_lib.interpret.words import Words
+from recsys_lib.interpret.scores import explaining, log_odds, word_embedding
+from recsys_lib.interpret.words import Words, word_of_token
 from recsys_lib.metrics import sigmoid
-from recsys_lib.models import evaluating
 from recsys_lib.text import Encoded
 from recsys_lib.training import predict
 from recsys_lib.workbook import InputError
@@ -219,19 +219,19 @@ def max_sensitivity(
     if not radius > 0 or n_samples < 1:
         raise InputError("radius must be above 0 and n_samples at least 1.")
     device = next(model.parameters()).device
-    embed = model.get_input_embeddings()
+    embed = word_embedding(model)
     random = torch.Generator().manual_seed(seed)
 
     def score(vectors: torch.Tensor) -> torch.Tensor:
         mask = torch.ones(vectors.shape[:2], dtype=torch.int64, device=device)
-        return _log_odds(model(inputs_embeds=vectors, attention_mask=mask).logits)
+        return log_odds(model(inputs_embeds=vectors, attention_mask=mask).logits)
 
     def move(x: torch.Tensor, size: float) -> torch.Tensor:
         noise = torch.rand(x.shape, generator=random).to(x.device)
         return x + size * (2 * noise - 1)
 
     values = []
-    with evaluating(model):
+    with explaining(model):
         for text in texts:
             encoded = tokenizer(
                 text, truncation=True, max_length=max_length, return_special_tokens_mask=True
@@ -282,13 +282,8 @@ def _tokens_of_words(
             text.text, truncation=True, max_length=max_length, return_offsets_mapping=True
         )
         offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-        spans = np.asarray(text.spans)
-        inside = (offsets[:, None, 0] < spans[None, :, 1]) & (
-            offsets[:, None, 1] > spans[None, :, 0]
-        )
-        inside &= (offsets[:, 1] > offsets[:, 0])[:, None]
         all_ids.append(tuple(encoded["input_ids"]))
-        all_words.append(np.where(inside.any(axis=1), inside.argmax(axis=1), -1))
+        all_words.append(word_of_token(text.spans, offsets))
     return all_ids, all_words
 
 
@@ -313,16 +308,8 @@ def _scores(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     full = lengths.astype(np.int32)
     encoded = Encoded(flat, offsets, full, int(tokenizer.pad_token_id), max_length)
-    return _log_odds(torch.from_numpy(predict(model, encoded, precision=precision))).numpy()
-
-
-def _log_odds(logits: torch.Tensor) -> torch.Tensor:
-    """(n,) or (n, 1): as they are; (n, 2): the second less the first."""
-    if logits.ndim == 1:
-        return logits
-    if logits.shape[1] > 2:
-        raise InputError(f"the model has {logits.shape[1]} classes; explanations are of two.")
-    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+    logits = predict(model, encoded, precision=precision)
+    return log_odds(torch.from_numpy(logits.reshape(len(logits), -1))).numpy()
 
 
 def _random_sets(word: np.ndarray, n: int, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -24,6 +24,7 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from recsys_lib.interpret.words import word_of_token, word_spans
 from recsys_lib.models import check_pooling, evaluating, pool
 from recsys_lib.workbook import InputError
 
@@ -164,25 +165,24 @@ def _pairs(
 def _read(tokenizer: PreTrainedTokenizerBase, text: str, name: str, max_length: int) -> _Text:
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{name} is empty: there is no word to explain.")
-    encoded = tokenizer(text, verbose=False)
-    ids, numbers = encoded["input_ids"], encoded.word_ids()
+    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    ids = encoded["input_ids"]
     if len(ids) > max_length:
         raise InputError(
             f"{name} has {len(ids)} tokens, of which max_length = {max_length} would be read: "
             "shorten it, or raise max_length if the model has the positions."
         )
-    words, special, word = [], [], []
-    last: object = object()
-    for place, number in enumerate(numbers):
-        if number is None:
-            words.append(tokenizer.convert_ids_to_tokens(ids[place]))
-        elif number != last:
-            span = encoded.word_to_chars(number)
-            words.append(text[span.start : span.end].strip())
-        if number is None or number != last:
-            special.append(number is None)
+    spans = word_spans(text)
+    words: list[str] = []
+    special: list[bool] = []
+    word, last = [], -1
+    for token, number in enumerate(word_of_token(spans, np.array(encoded["offset_mapping"]))):
+        if number < 0 or number != last:
+            whole = text[slice(*spans[number])]
+            words.append(tokenizer.convert_ids_to_tokens(ids[token]) if number < 0 else whole)
+            special.append(number < 0)
         word.append(len(words) - 1)
-        last = number if number is not None else object()
+        last = number
     return _Text(ids, np.array(word), tuple(words), np.array(special))
 
 

@@ -152,7 +152,9 @@ def spurious_words(
     logit P(label = 1) = a + b · score + d · present. The score holds the word's own effect m (its
     mean attribution), so that the word's association with the label, given all the rest that the
     model knows of the text, is d + b · m: a log odds ratio. A word that earns its place has it in
-    both periods; a cue that only the training period knew has it early and not later.
+    both periods; a cue that only the training period knew has it early and not later. A cue of
+    several words ("paid with a voucher") is paid for by each of them, so that each of them has an
+    association below 0 later: the others have paid too much.
 
     Args:
         effects: of `word_effects`; its words are tested.

@@ -19,6 +19,8 @@ from recsys_lib.interpret.vocabulary import (
 from recsys_lib.interpret.words import Words
 from recsys_lib.workbook import InputError
 
+SENTENCES = "paid with a i had bought by the way code worked voucher"  # the words of the cue's
+
 
 def in_words(text, values=None):
     ends = np.cumsum([len(word) + 1 for word in text.split(" ")]) - 1
@@ -155,10 +157,10 @@ def test_the_planted_cue_is_found_and_nothing_where_none_is(strength):
         assert len(found) <= 1  # of hundreds, at a false discovery rate of 5 %
     else:
         assert found[0] == "voucher"
-        row = table.iloc[0]
-        assert row["later_low"] < 0 < row["later_high"]
-        # log odds ratio of 57 % against 3 %
-        assert row["early"] == pytest.approx(3.76, abs=1.5)
+        assert set(found) <= set(SENTENCES.split(" "))
+        # log odds ratio of 57 % against 3 %; 0 later, less what the sentence's other words pay
+        assert table.loc[0, "early"] == pytest.approx(3.76, abs=1.5)
+        assert abs(table.loc[0, "later"]) < 1
 
 
 def test_bad_input_gets_one_line(explained):
