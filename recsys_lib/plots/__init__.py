@@ -17,6 +17,7 @@ from recsys_lib.plots.curves import (
     threshold_cost,
     training_curves,
 )
+from recsys_lib.plots.explanations import erasure_curves, word_pairs
 from recsys_lib.plots.ranking import (
     discounts,
     few_shot,
@@ -34,6 +35,7 @@ __all__ = [
     "bars",
     "calibration",
     "discounts",
+    "erasure_curves",
     "few_shot",
     "grouped_intervals",
     "heatmap",
@@ -54,4 +56,5 @@ __all__ = [
     "training_curves",
     "use_style",
     "win_loss",
+    "word_pairs",
 ]
