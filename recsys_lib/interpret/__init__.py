@@ -8,6 +8,7 @@
 
 from recsys_lib.interpret.attribution import METHODS, Attribution, attribute
 from recsys_lib.interpret.conductance import layer_conductance
+from recsys_lib.interpret.page import token_page
 from recsys_lib.interpret.scores import BASELINES
 from recsys_lib.interpret.words import Words, by_phrase, by_word, word_spans
 
@@ -20,5 +21,6 @@ __all__ = [
     "by_phrase",
     "by_word",
     "layer_conductance",
+    "token_page",
     "word_spans",
 ]

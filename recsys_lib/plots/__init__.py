@@ -26,6 +26,7 @@ from recsys_lib.plots.ranking import (
     win_loss,
 )
 from recsys_lib.plots.style import COLORS, LINES, MARKERS, look, show, use_style
+from recsys_lib.plots.tokens import token_heatmap
 from recsys_lib.plots.tradeoffs import index_tradeoff, quality_against_latency
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "roc",
     "show",
     "threshold_cost",
+    "token_heatmap",
     "training_curves",
     "use_style",
     "win_loss",
