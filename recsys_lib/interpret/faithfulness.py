@@ -81,6 +81,7 @@ def erasure(
     *,
     shares: Sequence[float] = SHARES,
     removal: str = "drop",
+    signed: bool = True,
     max_length: int = 128,
     precision: str = "fp32",
 ) -> Erasure:
@@ -94,6 +95,8 @@ def erasure(
         explained: (n,) texts with their words and values, see `words.by_word`.
         shares: of the words, from 0 to 1; both ends are added.
         removal: "drop" takes the words out and closes the gap; "mask" puts the mask token there.
+        signed: False for values that know no class, such as attention: the largest comes first,
+            whatever the model chose.
         max_length: the one that the explanation was made with.
         precision: see `models.autocast`; float32, since differences of scores are read.
 
@@ -113,7 +116,8 @@ def erasure(
     asked: dict[tuple[int, ...], int] = {}
     place = np.zeros((2, len(ids), len(shares)), dtype=np.int64)
     for row, text in enumerate(explained):
-        order = np.argsort(-side[row] * text.values, kind="stable")
+        toward = side[row] if signed else 1.0
+        order = np.argsort(-toward * text.values, kind="stable")
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
         # of each token; what belongs to no word is never taken

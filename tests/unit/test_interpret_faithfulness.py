@@ -74,6 +74,22 @@ def test_erasure_is_that_of_the_texts_without_the_words(tiny_classifier, tokeniz
                 assert curve[row, column] == pytest.approx(expected, abs=1e-5)  # float32
 
 
+def test_values_without_a_sign_are_taken_largest_first(tokenizer):
+    """The model says no; a signed value of 3 speaks against that, attention of 3 is attention."""
+    model = Additive()
+    weight = model.table.weight.detach().numpy()[:, 0]
+    words = ["red", "soft", "bad", "wool", "zip", "new"]
+    low, high = (f(words, key=lambda w: weight[tokenizer(w)["input_ids"][1]]) for f in (min, max))
+    text = f"{low} {low} {high}"
+    assert probability(model, tokenizer, text, -1) > 0.5
+    for signed, left in ((False, f"{low} {high}"), (True, f"{low} {low}")):
+        found = erasure(
+            model, tokenizer, [in_words(text, [3.0, 2.0, 1.0])], shares=[0.3], signed=signed
+        )
+        expected = probability(model, tokenizer, left, -1)
+        assert found.deletion[0, 1] == pytest.approx(expected, abs=1e-5)
+
+
 def test_masking_keeps_the_places(tiny_classifier, tokenizer):
     model = tiny_classifier()
     found = erasure(model, tokenizer, [in_words("soft wool", [2.0, 1.0])], removal="mask")
