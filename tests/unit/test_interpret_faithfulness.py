@@ -26,7 +26,7 @@ class Additive(torch.nn.Module):
     def get_input_embeddings(self):
         return self.table
 
-    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None):
+    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None, **_):
         vectors = self.table(input_ids) if inputs_embeds is None else inputs_embeds
         logits = (vectors * attention_mask[..., None]).sum(1)
         return type("Out", (), {"logits": logits})
