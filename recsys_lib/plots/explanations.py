@@ -70,7 +70,7 @@ def word_pairs(table: pd.DataFrame, *, title: str, label: str, decimals: int = 2
             text = f"{value:.{decimals}f}".replace("-", "−")
             ax.text(column, row, text, ha="center", va="center", size=9)
     for axis, names in ((ax.xaxis, table.columns), (ax.yaxis, table.index)):
-        axis.set_ticks(range(len(names)), [wrap(name, 18, 1) for name in names], parse_math=False)
+        axis.set_ticks(range(len(names)), [wrap(name, 18, 2) for name in names], parse_math=False)
     ax.tick_params(axis="x", rotation=40)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
     ax.grid(visible=False)
