@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel
 
-from recsys_lib.datasets import Reviews, drop_leaks, find_leaks, split_by_group
+from recsys_lib.datasets import Reviews, Split, drop_leaks, find_leaks, split_by_group
 from recsys_lib.metrics import auc
 from recsys_lib.models import (
     BUILT_IN,
@@ -118,11 +118,13 @@ def prepare(
     n_train: int | None = None,
     n_valid: int | None = None,
     n_test: int | None = None,
+    split: Split | None = None,
 ) -> Task:
     """Split by group (70 / 10 / 20 %), draw at most `n_…` rows of each part, drop leaks, encode.
 
-    Smaller samples of the same seed are parts of larger ones, but for leaks.
-    Raises InputError if a part is left without both classes.
+    split: the parts, where another question is asked, such as by `datasets.split_by_time`; rows of
+    `reviews.frame` by position. Smaller samples of the same seed are parts of larger ones, but for
+    leaks. Raises InputError if a part is left without both classes.
     """
     frame = reviews.frame.reset_index(drop=True)
     if len(frame) < _MIN_ROWS:
@@ -130,7 +132,8 @@ def prepare(
             f"{reviews.name}: {len(frame)} usable rows; a split into train, validation and test "
             f"needs at least {_MIN_ROWS}: give more rows."
         )
-    split = split_by_group(frame["group"], valid=0.1, test=0.2, seed=seed)
+    if split is None:
+        split = split_by_group(frame["group"], valid=0.1, test=0.2, seed=seed)
     rng = np.random.default_rng(seed)
     sizes = {"train": n_train, "valid": n_valid, "test": n_test}
     drawn = {name: rng.permutation(getattr(split, name))[:size] for name, size in sizes.items()}

@@ -18,6 +18,7 @@ from recsys_lib.plots.curves import (
     threshold_cost,
     training_curves,
 )
+from recsys_lib.plots.explanations import erasure_curves, word_pairs
 from recsys_lib.plots.groups import group_panels, incompatible, worlds
 from recsys_lib.plots.ranking import (
     discounts,
@@ -27,6 +28,7 @@ from recsys_lib.plots.ranking import (
     win_loss,
 )
 from recsys_lib.plots.style import COLORS, LINES, MARKERS, look, show, use_style
+from recsys_lib.plots.tokens import token_heatmap
 from recsys_lib.plots.tradeoffs import index_tradeoff, quality_against_latency
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "bars",
     "calibration",
     "discounts",
+    "erasure_curves",
     "few_shot",
     "group_panels",
     "grouped_intervals",
@@ -58,8 +61,10 @@ __all__ = [
     "show",
     "spreads",
     "threshold_cost",
+    "token_heatmap",
     "training_curves",
     "use_style",
     "win_loss",
+    "word_pairs",
     "worlds",
 ]
