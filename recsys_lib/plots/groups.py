@@ -49,7 +49,7 @@ def group_panels(
     groups = list(counts.index)
     wide = min(wide, len(labels))
     high = -(-len(labels) // wide)
-    size = (2.2 + 2.5 * wide, 0.9 + high * (0.9 + 0.33 * len(groups)))
+    size = (max(6.4, 2.2 + 2.5 * wide), 0.9 + high * (0.9 + 0.33 * len(groups)))
     fig, axes = plt.subplots(high, wide, figsize=size, sharey=True, squeeze=False)
     for ax in axes.flat[len(labels) :]:
         ax.set_visible(False)

@@ -64,6 +64,18 @@ def test_leaks_are_dropped_from_the_earlier_part():
     assert not find_leaks(frame["text"], Split(*parts), seed=1)
 
 
+def test_parts_of_ones_own_are_kept():
+    """A split by time: the parts are its rows, and a sample is drawn within each of them."""
+    given = Split(np.arange(200), np.arange(200, 250), np.arange(250, 300))
+    own = prepare(reviews(), seed=0, split=given)
+    assert own.test.frame["row"].sort_values().tolist() == list(range(250, 300))
+    assert set(own.train.frame["row"]) <= set(range(200))
+    assert len(own.train) + own.dropped >= 200
+    few = prepare(reviews(), seed=0, split=given, n_test=20)
+    assert len(few.test) == 20 and set(few.test.frame["row"]) <= set(range(250, 300))
+    assert own.fingerprint != prepare(reviews(), seed=0).fingerprint
+
+
 def test_too_few_rows_is_one_line():
     with pytest.raises(InputError, match=r"planted: 29 usable rows.*at least 30") as error:
         prepare(reviews(29), seed=0)
