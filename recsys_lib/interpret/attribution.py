@@ -51,6 +51,7 @@ METHODS = (
     "attention_rollout",
 )
 FIRST_STEPS, MOST_STEPS = 11, 383  # n, 2n + 1, … points: each set holds the one before
+_EVENNESS = 0.97  # 0: points crowded at the ends of the way as Fejér has them; 1: evenly spread
 SAMPLES, PERMUTATIONS = 50, 25
 MOST_WORDS = 60  # that Shapley values are sampled for: the work grows with their square
 
@@ -118,9 +119,9 @@ def attribute(
         attention none.
     steps: gradients per text (integrated gradients), samples (gradient SHAP, 50 where None), orders
         (Shapley, 25 where None). Integrated gradients with a number take so many Gauss-Legendre
-        points, and with None choose: 11 points (Fejér's second rule, Waldvogel 2006), then 23, 47 …
-        383 for the texts whose error is above `tolerance` × (largest − smallest score of the texts
-        and their baselines). The sets are nested, so no gradient is computed twice. A text still
+        points, and with None choose: 11 points (`nested_points`), then 23, 47 … 383 for the texts
+        whose error is above `tolerance` × (largest − smallest score of the texts and their
+        baselines). Each set holds the one before, so no gradient is computed twice. A text still
         above is warned about.
     max_length: tokens that are read; a longer text has `truncated` set.
     cells: of one batch, padding and steps included; None: `models.cells_per_batch`.
@@ -231,7 +232,7 @@ def _integrated_to_tolerance(
     slopes: dict[int, np.ndarray] = {}  # (points, T): a text's slopes along the way, times the way
     used = np.zeros(len(differences), dtype=np.int64)
     while len(todo):
-        points, weights = fejer_points(count)
+        points, weights = nested_points(count)
         new = points if count == FIRST_STEPS else points[::2]
         room = max(1, cells // len(new))
         for some in make_batches(lengths[todo], max_tokens=room, shuffle=False):
@@ -273,16 +274,19 @@ def _slopes_along(
     return np.concatenate(found)
 
 
-def fejer_points(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points in (0, 1), falling, and weights, (count,) each, of Fejér's second rule.
+def nested_points(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points in (0, 1), falling, and weights, (count,) each, of a quadrature on [0, 1].
 
-    Exact for polynomials of degree count − 1; every second of 2 count + 1 points is one of these
-    (Waldvogel 2006, BIT 46).
+    Fejér's second rule (Waldvogel 2006, BIT 46) keeps all points when `count` becomes 2 count + 1,
+    but crowds them at the ends, and a score bends in the middle of the way: the arcsine map of
+    Kosloff and Tal-Ezer spreads them evenly (Hale, Trefethen 2008, SIAM J. Numer. Anal. 46).
     """
     angles = np.arange(1, count + 1) * np.pi / (count + 1)
     odd = 2 * np.arange(1, (count + 1) // 2 + 1) - 1
     sums = (np.sin(np.outer(angles, odd)) / odd).sum(axis=1)
-    return (1 + np.cos(angles)) / 2, 2 * np.sin(angles) * sums / (count + 1)
+    weights = 2 * np.sin(angles) * sums / (count + 1)
+    at, most = _EVENNESS * np.cos(angles), np.arcsin(_EVENNESS)
+    return 0.5 + np.arcsin(at) / (2 * most), weights * _EVENNESS / (most * np.sqrt(1 - at**2))
 
 
 def _gradient_x_input(

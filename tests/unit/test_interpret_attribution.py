@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import LayerConductance, LayerIntegratedGradients
+from scipy.integrate import quad
 from transformers import BertConfig, BertForSequenceClassification
 
 from recsys_lib.interpret import (
@@ -153,13 +154,30 @@ def test_completeness_holds_for_every_baseline(rough, tokenizer, baseline):
     assert {a.steps for a in found} - {11}, "one text at least needs more than the first steps"
 
 
-@pytest.mark.parametrize("count", [1, 5, 11, 23, 47])
-def test_fejers_points_are_exact_for_polynomials_and_nested(count):
-    points, weights = attribution.fejer_points(count)
-    for degree in range(count):
-        assert weights @ points**degree == pytest.approx(1 / (degree + 1), abs=1e-13)
-    more, _ = attribution.fejer_points(2 * count + 1)
-    np.testing.assert_allclose(more[1::2], points, atol=1e-15)
+@pytest.mark.parametrize("count", [5, 11, 23, 47])
+def test_points_are_nested_and_inside_and_weights_positive(count):
+    points, weights = attribution.nested_points(count)
+    assert (np.diff(points) < 0).all() and 0 < points[-1] < points[0] < 1
+    assert (weights > 0).all()
+    more, _ = attribution.nested_points(2 * count + 1)
+    np.testing.assert_allclose(more[1::2], points, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda t: np.exp(t),
+        lambda t: 1 / (1 + 100 * (t - 0.4) ** 2),
+        lambda t: np.tanh(12 * (t - 0.5)) * np.cos(3 * t),
+    ],
+)
+def test_the_error_falls_fast_also_where_the_middle_bends(bend):
+    exact = quad(bend, 0, 1, epsabs=1e-13)[0]
+    errors = []
+    for count in (11, 23, 47, 95):
+        points, weights = attribution.nested_points(count)
+        errors.append(abs(weights @ bend(points) - exact))
+    assert errors[0] < 0.01 and errors[2] < 1e-4 and errors[3] < 1e-7
 
 
 def test_points_are_kept_from_round_to_round(rough, tokenizer, monkeypatch):
