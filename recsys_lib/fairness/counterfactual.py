@@ -94,6 +94,13 @@ RULES: tuple[Swap | Insertion, ...] = (
     Insertion(
         "“I live at number 25.” → 65", CONTROL, "I live at number 25.", "I live at number 65."
     ),
+    Insertion(
+        "“… with my neighbor.” → colleague",
+        CONTROL,
+        "I was there with my neighbor.",
+        "I was there with my colleague.",
+    ),
+    Insertion("“I went by bus.” → train", CONTROL, "I went by bus.", "I went by train."),
 )
 
 
