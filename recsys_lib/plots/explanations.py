@@ -46,7 +46,15 @@ def erasure_curves(table: pd.DataFrame, *, title: str, ylabel: str) -> Figure:
     return fig
 
 
-def word_pairs(table: pd.DataFrame, *, title: str, label: str, decimals: int = 2) -> Figure:
+def word_pairs(
+    table: pd.DataFrame,
+    *,
+    title: str,
+    label: str,
+    xlabel: str = "",
+    ylabel: str = "",
+    decimals: int = 2,
+) -> Figure:
     """A signed number for every pair of words, as shaded cells with their numbers.
 
     Blue is above 0 and orange below, on one scale around 0; the numbers carry the sign in print.
@@ -56,6 +64,7 @@ def word_pairs(table: pd.DataFrame, *, title: str, label: str, decimals: int = 2
             are.
         title: the finding.
         label: what the numbers are.
+        xlabel, ylabel: whose words the columns and the rows are.
         decimals: of the numbers in the cells.
     """
     values = table.to_numpy(dtype=float)
@@ -76,4 +85,5 @@ def word_pairs(table: pd.DataFrame, *, title: str, label: str, decimals: int = 2
     ax.grid(visible=False)
     fig.colorbar(image, ax=ax, label=label)
     set_title(fig, title)
+    set_axes(ax, xlabel, ylabel)
     return fig

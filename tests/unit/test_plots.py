@@ -61,6 +61,26 @@ INDEXED = pd.DataFrame(
         "megabytes": [1.5, 1.6, 1.6],
     }
 )
+GROUPS = pd.DataFrame(
+    {"metric": "auc", "group": ["old", "young"], "value": 0.8, "low": 0.7, "high": 0.9}
+).assign(rows=40, known=True)
+CURVES = pd.DataFrame(
+    {"name": "a", "curve": ["deletion", "deletion", "insertion", "insertion"], "share": [0, 1] * 2}
+).assign(value=[0.9, 0.2, 0.1, 0.9], low=0.1, high=0.9)
+CRITERIA = pd.DataFrame(
+    {"group": ["old", "young"], "base_rate": [0.8, 0.7], "precision": 0.9}
+).assign(
+    false_positive_rate=[0.4, 0.2],
+    false_negative_rate=0.1,
+    mean_of_negatives=[0.4, 0.3],
+    mean_of_positives=0.9,
+)
+GAPS = pd.DataFrame(
+    {"name": ["as it is", "mended"], "gap": [0.2, 0.1], "gap_low": 0.05, "gap_high": 0.3}
+).assign(quality=[0.9, 0.88], quality_low=0.85, quality_high=0.92)
+ROUNDS = pd.DataFrame(
+    {"policy": "feedback", "round": [0, 1], "value": [0.1, 0.3], "low": 0.05, "high": 0.4}
+)
 PICTURE = np.full((8, 6, 3), 200, dtype=np.uint8)
 TITLE = "One finding in a sentence"
 
@@ -93,6 +113,15 @@ def _figures() -> dict:
         "few_shot": lambda: plots.few_shot(DRAWS, title=TITLE, levels={"all": 0.9}),
         "quality_against_latency": lambda: plots.quality_against_latency(QUALITY, title=TITLE),
         "index_tradeoff": lambda: plots.index_tradeoff(INDEXED, title=TITLE),
+        "group_panels": lambda: plots.group_panels(GROUPS, title=TITLE, labels={"auc": "AUC"}),
+        "worlds": lambda: plots.worlds({"a": Z}, {"a": 0.0}, title=TITLE, xlabel="x"),
+        "incompatible": lambda: plots.incompatible(CRITERIA, title=TITLE, precision=0.9),
+        "quality_against_gap": lambda: plots.quality_against_gap(GAPS, title=TITLE, **axes),
+        "spreads": lambda: plots.spreads({"a": Z, "b": Z + 1}, title=TITLE, xlabel="x"),
+        "rounds": lambda: plots.rounds(ROUNDS, title=TITLE, ylabel="y"),
+        "erasure_curves": lambda: plots.erasure_curves(CURVES, title=TITLE, ylabel="y"),
+        "word_pairs": lambda: plots.word_pairs(CELLS / 10, title=TITLE, label="cosine", **axes),
+        "token_heatmap": lambda: plots.token_heatmap([["a", "b"]], [[1.0, -2.0]], title=TITLE),
     }
 
 
