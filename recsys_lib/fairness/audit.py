@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from recsys_lib.fairness.columns import Edges, sensitive_groups
-from recsys_lib.fairness.gaps import GAP, NOT_TESTABLE, correct, gaps
+from recsys_lib.fairness.gaps import GAP, NOT_TESTABLE, correct, enough_permutations, gaps
 from recsys_lib.fairness.groups import MIN_ROWS, MIN_UNITS, group_table
-from recsys_lib.fairness.measures import USUAL
+from recsys_lib.fairness.measures import USUAL, checked
 from recsys_lib.workbook import InputError, nearest
 
 
@@ -86,7 +86,7 @@ def audit(
         unit: column with the unit of independence, such as the product; None: every line.
         bands: edges by column.
         missing: what becomes of lines without a value, as in `sensitive_groups`.
-        permutations: per column; None: enough for Holm's correction.
+        permutations: per column; None: enough for Holm's correction over all columns together.
 
     The other arguments are those of `group_table` and `gaps`.
 
@@ -101,17 +101,28 @@ def audit(
             raise InputError(
                 f'the table has no column "{column}".{nearest(column, map(str, frame.columns))}'
             )
+        if (frame.columns == column).sum() > 1:
+            raise InputError(f'the table has more than one column "{column}": rename one.')
+    if len(set(columns)) < len(columns):
+        raise InputError("sensitive names a column twice: name each once.")
     bands = bands or {}
     if unknown := set(bands) - set(columns):
         raise InputError(f"bands are given for {sorted(unknown)[0]!r}, which is not audited.")
     units = None if unit is None else frame[unit].to_numpy()
     common = {"metrics": metrics, "groups": units, "threshold": threshold, "min_rows": min_rows,
               "min_units": min_units, "n": n, "level": level, "seed": seed}  # fmt: skip
-    tables, found, notes = [], [], []
-    for column in columns:
-        people = sensitive_groups(
+    groups = {
+        column: sensitive_groups(
             frame[column], name=column, bands=bands.get(column), missing=missing
         )
+        for column in columns
+    }
+    if permutations is None and 0 < alpha < 1:  # shuffles of one column must do for all of them
+        sizes = [len(people.cat.categories) for people in groups.values()]
+        most = len(metrics) * sum(k + 1 if k > 2 else 1 for k in sizes)
+        permutations = enough_permutations(most, alpha)
+    tables, found, notes = [], [], []
+    for column, people in groups.items():
         if people.isna().any():
             notes.append(
                 f'{people.isna().sum():,} of {len(frame):,} rows have no value in "{column}" and '
@@ -175,8 +186,10 @@ def placebo_worlds(
         value, low, high, p, spread of the gap B − A in `metric`, and truth: what was planted in
         "mean_error" or "base_rate" (± `label_bias` × the share of labels 1 in B), NaN for others.
     """
-    y, p = np.asarray(labels, dtype=np.int8), np.asarray(probs, dtype=np.float64)
+    y, p = checked(labels, probs)
     unit = pd.factorize(pd.Series(units))[0]
+    if len(unit) != len(y) or (unit < 0).any():
+        raise InputError(f"units must name one for each of the {len(y):,} rows, none missing.")
     if metric not in metrics:
         raise InputError(f'metric = "{metric}" is not one of metrics = {tuple(metrics)}.')
     if worlds < 1 or not 0 <= label_bias <= 1 or not 0 < share < 1:

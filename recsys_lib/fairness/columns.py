@@ -84,7 +84,10 @@ def band(values: ArrayLike | pd.Series, edges: Edges, *, name: str = "values") -
     Raises:
         InputError: no edges, not rising, values that are no numbers, or below the first name.
     """
-    limits = np.array(list(edges.values()) if isinstance(edges, Mapping) else list(edges), float)
+    try:
+        limits = np.array([*(edges.values() if isinstance(edges, Mapping) else edges)], float)
+    except (TypeError, ValueError):
+        limits = np.array([])
     if len(limits) < 1 or not np.isfinite(limits).all() or (np.diff(limits) <= 0).any():
         raise InputError(f"bands = {edges!r} must be rising numbers, such as (30, 45, 60).")
     text = as_text(pd.Series(values).reset_index(drop=True))
@@ -104,12 +107,13 @@ def band(values: ArrayLike | pd.Series, edges: Edges, *, name: str = "values") -
                 f'"{names[0]}" ({limits[0]:g}): add a band that begins lower.'
             )
     else:
-        names = [f"under {limits[0]:g}"]
+        names = [f"under {limits[0]:.12g}"]
         for low, high in itertools.pairwise(limits):
             last = high - 1 if whole else high
             alone = whole and last == low
-            names.append(f"{low:g}" if alone else f"{low:g}{'–' if whole else ' to <'}{last:g}")
-        names.append(f"{limits[-1]:g} and over")
+            join = "–" if whole else " to <"
+            names.append(f"{low:.12g}" if alone else f"{low:.12g}{join}{last:.12g}")
+        names.append(f"{limits[-1]:.12g} and over")
         limits = np.r_[-np.inf, limits]
     if len(set(names)) < len(names):
         raise InputError(f"bands = {edges!r} give two bands the same name.")
@@ -157,6 +161,9 @@ def _named(column: pd.Series, name: str, most: int) -> pd.Series:
 
 
 def _suggested(numbers: pd.Series) -> tuple[float, ...]:
-    digits = 0 if (numbers.dropna() % 1 == 0).all() and np.ptp(numbers.dropna()) > 5 else 3
-    thirds = sorted({round(float(q), digits) for q in numbers.quantile([1 / 3, 2 / 3])})
+    finite = numbers[np.isfinite(numbers)]
+    digits = 0 if (finite % 1 == 0).all() and np.ptp(finite) > 5 else 3
+    low, high = finite.min(), finite.max()
+    thirds = sorted({round(float(q), digits) for q in finite.quantile([1 / 3, 2 / 3])})
+    thirds = [q for q in thirds if low < q <= high] or [float(finite[finite > low].min())]
     return tuple(int(q) if q == int(q) else q for q in thirds)

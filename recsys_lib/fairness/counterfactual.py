@@ -141,7 +141,7 @@ def swapped(text: str, rule: Swap) -> tuple[str, str] | None:
     to_first = {second.lower(): first for first, second in rule.forms}
     pattern = _whole_words([*to_second, *to_first])
     found = {match.group().lower() for match in pattern.finditer(text)}
-    if len(found) != 1:
+    if len(found) != 1 or not found <= to_second.keys() | to_first.keys():
         return None
     if rule.unless and re.search(rule.unless, pattern.sub(" ", text), re.IGNORECASE):
         return None

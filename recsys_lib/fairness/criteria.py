@@ -76,6 +76,10 @@ def incompatible_criteria(
     names, code = coded_groups(sensitive, rows=len(measured.labels))
     y, p, d = measured.labels, measured.probs, measured.decided
     whole = code >= 0
+    if min_rows < 1:
+        raise InputError(f"min_rows = {min_rows} must be at least 1.")
+    if not (d[whole].any() and y[whole].any()):
+        raise InputError("no row is decided 1, or none is labeled 1: there is nothing to compare.")
     ppv, fnr = y[whole & (d == 1)].mean(), 1 - d[whole & (y == 1)].mean()
     positives = p[whole & (y == 1)].mean()
     lines = []

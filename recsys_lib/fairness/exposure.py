@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from recsys_lib.fairness.gaps import holm
@@ -130,6 +131,7 @@ def class_exposure(
     if not np.isfinite(merit).all() or merit.min(initial=0) < 0:
         raise InputError("merit: must be finite and not negative.")
     names, of = _classes(classes, merit.shape[1])
+    rows = _checked_rows(rows, merit.shape[1])
     weights = attention(rows.shape[1]) if weights is None else weights
     exposure = exposure_per_query(rows, weights, merit.shape[1])
     deserved = _shares(merit)
@@ -206,7 +208,7 @@ def gini_of_exposure(
     error of the jackknife, which leaves out one query at a time (Efron, Tibshirani 1993, section
     11.5).
     """
-    rows = np.asarray(rows)
+    rows = _checked_rows(rows, n_products)
     weights = attention(rows.shape[1]) if weights is None else weights
     exposure = exposure_per_query(rows, weights, n_products)
     exposure = exposure[~np.isnan(exposure[:, 0])]
@@ -278,7 +280,7 @@ def _classes(classes: Sequence[Hashable], n_products: int) -> tuple[list, np.nda
     values = list(classes)
     if len(values) != n_products:
         raise InputError(f"classes: {len(values)} for {n_products} products.")
-    if any(value is None or value != value for value in values):
+    if pd.isna(pd.Series(values, dtype=object)).any():
         raise InputError("classes: a product has none: give it one, such as “unknown”.")
     names = sorted(set(values), key=str)
     if len(names) < 2:
@@ -295,6 +297,8 @@ def _group_sums(
         return per_query
     if len(groups) != len(kept):
         raise InputError(f"groups: {len(groups)} for {len(kept)} rankings.")
+    if pd.isna(pd.Series(list(groups), dtype=object)).any():
+        raise InputError("groups: a ranking has none: leave it out, or give it one of its own.")
     unit = np.unique(np.asarray(groups, dtype=str)[kept], return_inverse=True)[1]
     if unit.max() < 1:
         raise InputError("groups: only one; at least two are needed to resample.")

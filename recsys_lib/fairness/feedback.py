@@ -252,5 +252,7 @@ def _check(policies, rounds, lists, pace, start, seeds) -> None:
         raise InputError(f'start = {start!r} is not "even" or "market".')
     if rounds < 1 or lists < 1 or not len(seeds):
         raise InputError("rounds, lists and the number of seeds must be at least 1.")
+    if len(set(seeds)) < len(seeds) or len(set(policies)) < len(policies):
+        raise InputError("seeds and policies: one stands there twice; give each once.")
     if not 0 < pace < 1:
         raise InputError(f"pace = {pace} must be above 0 and below 1.")

@@ -63,10 +63,13 @@ def gaps(
         the second less the first.
 
     Where every unit lies within one group (a shopper and her age), whole units swap groups, and the
-    p value of a difference is exact if units are alike but for their group. Where a unit holds
-    several groups (a product and its reviewers' ages), rows swap, within the class that the measure
-    is about, and the shuffled gaps are stretched to the spread that the bootstrap over units
-    gives: otherwise rows that resemble each other would count as independent evidence.
+    p value of a difference is exact if units have equally many rows and are alike but for their
+    group. Where a unit holds several groups (a product and its reviewers' ages), rows swap, within
+    the class that the measure is about. There, and where units differ in how many rows they have,
+    the shuffled gaps are stretched to the spread that the bootstrap over units gives: otherwise
+    rows that resemble each other would count as independent evidence.
+    The interval of a range runs too high (each resample has its own largest and smallest): its p
+    tells what chance could do.
     ``p = (1 + as extreme) / (permutations + 1)``, never 0.
 
     Source: Holm (1979), Scand. J. Statist. 6; Chung, Romano (2013), Ann. Statist. 41 (the spread).
@@ -118,6 +121,11 @@ def correct(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     return table.assign(detectable=table["spread"] * _factor(table["p"].notna().sum(), alpha))
 
 
+def enough_permutations(comparisons: int, alpha: float) -> int:
+    """So many shuffles that the smallest p there is passes Holm's hardest step with room."""
+    return max(1000, int(np.ceil(4 * comparisons / alpha)))
+
+
 # ----------------------------------------------------------------------------- helpers
 
 
@@ -131,13 +139,15 @@ def _gaps(
 ) -> pd.DataFrame:
     if not (0 < level < 1 and 0 < alpha < 1):
         raise InputError("level and alpha must lie between 0 and 1.")
+    if permutations is not None and permutations < 1:
+        raise InputError("permutations must be at least 1.")
     known = (draws.why == "") & (draws.why_rest == "")  # (k, m)
     two = len(draws.names) == 2
     compared = [1] if two else list(range(len(draws.names)))
     several = (draws.why == "").sum(axis=0) > 2
     comparisons = int(known[compared].sum() + (0 if two else several.sum()))
     if permutations is None:
-        permutations = max(1000, int(np.ceil(4 * comparisons / alpha)))
+        permutations = enough_permutations(comparisons, alpha)
     p, p_range = _p_values(draws, known, permutations, seed)
     lines = []
     for at in range(len(draws.measured.names)):
@@ -258,7 +268,8 @@ def _p_values(draws: Draws, known: np.ndarray, n: int, seed: int) -> tuple[np.nd
                 shuffled[g, at, block] = here - evaluate(1 - member)
             done += codes.shape[1]
     stretch = np.ones((k, m))
-    for g, at in [] if draws.constant else np.argwhere(known):
+    alike = draws.constant and len(np.unique(np.bincount(draws.unit))) == 1
+    for g, at in [] if alike else np.argwhere(known):
         by_unit = np.nanstd(draws.drawn[g, at] - draws.drawn_rest[g, at])
         by_row = np.nanstd(shuffled[g, at])
         stretch[g, at] = by_unit / by_row if by_unit > 0 and by_row > 0 else 1.0
@@ -270,7 +281,7 @@ def _p_values(draws: Draws, known: np.ndarray, n: int, seed: int) -> tuple[np.nd
         usable = np.flatnonzero(draws.why[:, at] == "")
         if k == 2 or len(usable) < 3:
             continue
-        center = values[usable, at].mean(axis=1, keepdims=True)
+        center = np.nanmean(values[usable, at], axis=1, keepdims=True)
         around = (values[usable, at] - center) * stretch[usable, at, None]
         spans = around.max(axis=0) - around.min(axis=0)
         beyond = ~(spans < np.ptp(draws.point[usable, at]) - 1e-12)

@@ -222,6 +222,8 @@ def interval(
     name: str, point: float, values: np.ndarray, units: int, level: float
 ) -> tuple[float, float, bool]:
     """Low and high of one value, and whether Wilson's interval had to stand in."""
+    if not 0 < level < 1:
+        raise InputError(f"level = {level} must lie between 0 and 1.")
     values = values[~np.isnan(values)]
     if name in RATES and point in (0.0, 1.0):
         return (*wilson(point, units, level), True)
@@ -234,7 +236,7 @@ def wilson(share: float, n: int, level: float) -> tuple[float, float]:
     z = norm.ppf((1 + level) / 2)
     center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, float(center - half)), min(1.0, float(center + half))
+    return max(0.0, min(share, float(center - half))), min(1.0, max(share, float(center + half)))
 
 
 # ----------------------------------------------------------------------------- helpers

@@ -70,13 +70,15 @@ class Measures:
         self.names = tuple(names)
         if not self.names:
             raise InputError("metrics is empty: name at least one.")
+        if len(set(self.names)) < len(self.names):
+            raise InputError("metrics names one twice: name each once.")
         for name in self.names:
             if name not in MEASURES:
                 known = ", ".join(f'"{known}"' for known in MEASURES)
                 raise InputError(
                     f'metrics: "{name}" is not one of {known}.{nearest(name, MEASURES)}'
                 )
-        self.labels, self.probs = _checked(labels, probs)
+        self.labels, self.probs = checked(labels, probs)
         self.threshold = threshold
         self.decided = (self.probs >= threshold).astype(np.int8)
         y, p, d = self.labels.astype(float), self.probs, self.decided.astype(float)
@@ -147,7 +149,7 @@ class MeanMeasure:
     """One number per row, such as the NDCG of each query; its mean is the measure."""
 
     def __init__(self, values: ArrayLike, name: str) -> None:
-        v = np.asarray(values, dtype=np.float64)
+        v = _numbers(values, name)
         if v.ndim != 1 or not np.isfinite(v).all():
             raise InputError(f"{name} must be one finite number per row: leave out rows without.")
         self.values, self.names = v, (name,)
@@ -165,8 +167,9 @@ class MeanMeasure:
         return values
 
 
-def _checked(labels: ArrayLike, probs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    y, p = np.asarray(labels), np.asarray(probs, dtype=np.float64)
+def checked(labels: ArrayLike, probs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (int8) and probabilities (float64), ``(rows,)``; InputError for anything else."""
+    y, p = np.asarray(labels), _numbers(probs, "probs")
     if y.ndim != 1 or y.shape != p.shape or not len(y):
         raise InputError(f"labels {y.shape} and probs {p.shape} must be one per row each.")
     if not np.isin(y, (0, 1)).all():
@@ -174,3 +177,10 @@ def _checked(labels: ArrayLike, probs: ArrayLike) -> tuple[np.ndarray, np.ndarra
     if not ((p >= 0) & (p <= 1)).all():
         raise InputError("probs must be probabilities from 0 to 1, none missing: see sigmoid.")
     return y.astype(np.int8), p
+
+
+def _numbers(values: ArrayLike, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be numbers in every row.") from error

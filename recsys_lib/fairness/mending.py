@@ -18,6 +18,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from fairlearn.postprocessing import ThresholdOptimizer
 from fairlearn.reductions import (
     DemographicParity,
@@ -201,9 +202,13 @@ def judge(
         raise InputError("sensitive: only one group; there is no gap.")
     unit = np.arange(len(labels))
     if groups is not None:
+        if pd.isna(pd.Series(list(groups), dtype=object)).any():
+            raise InputError("groups: a row has none: leave it out, or give it one of its own.")
         unit = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
     if not len(labels) == len(of) == len(unit):
         raise InputError("labels, sensitive and groups must have one entry per row.")
+    if not decisions:
+        raise InputError("decisions is empty: give at least one set.")
     cells = []
     for name, decided in decisions.items():
         decided = np.asarray(decided)
@@ -273,14 +278,28 @@ def chance_gap(
     quantile: float = 0.95,
     seed: int = 0,
 ) -> float:
-    """The gap that group labels dealt out at random stay below in `quantile` of n deals."""
-    labels, of = np.asarray(labels), np.unique(_groups(sensitive), return_inverse=True)[1]
-    cell = 2 * labels.astype(np.int64) + np.asarray(decisions).astype(np.int64)
+    """The gap that group labels dealt out at random stay below in `quantile` of n deals.
+
+    Raises InputError for an unknown criterion, other lengths or values, or no row that the
+    criterion is about.
+    """
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion = {criterion!r} is not one of {', '.join(CRITERIA)}.")
+    labels, decisions = np.asarray(labels), np.asarray(decisions)
+    of = np.unique(_groups(sensitive), return_inverse=True)[1]
+    _check_binary(labels, "labels")
+    _check_binary(decisions, "decisions")
+    if not len(labels) == len(decisions) == len(of):
+        raise InputError("labels, decisions and sensitive must have one entry per row.")
+    cell = 2 * labels.astype(np.int64) + decisions.astype(np.int64)
     rng = np.random.default_rng(seed)
     size = 4 * (of.max() + 1)
     tables = [np.bincount(4 * rng.permutation(of) + cell, minlength=size) for _ in range(n)]
     rates = _values(np.reshape(tables, (n, -1, 4)).astype(float), criterion)["rate"]
-    return float(np.nanquantile(rates.max(axis=-1) - rates.min(axis=-1), quantile))
+    spans = rates.max(axis=-1) - rates.min(axis=-1)
+    if np.isnan(spans).all():
+        raise InputError(f"{criterion}: too few rows to compute it from in every group.")
+    return float(np.nanquantile(spans, quantile))
 
 
 # ----------------------------------------------------------------------------- helpers
@@ -316,7 +335,9 @@ def _resampled(per_unit: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 def _groups(sensitive: Sequence[Hashable]) -> np.ndarray:
     values = list(sensitive)
-    if any(value is None or value != value for value in values):
+    if not values:
+        raise InputError("sensitive is empty: give the group of each row.")
+    if pd.isna(pd.Series(values, dtype=object)).any():
         raise InputError(
             "sensitive: a row has no group: leave it out, or give it a group of its own."
         )

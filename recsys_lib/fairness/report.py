@@ -115,7 +115,7 @@ def sentences(audit: Audit, *, positive: str = "1", things: str = "rows") -> lis
         said.append(
             f"{len(found)} difference{'s were' if len(found) != 1 else ' was'} shown. If there "
             "were none at all, an audit like this would show one or more in at most "
-            f"{audit.alpha:.0%} of cases."
+            f"{_percent(audit.alpha)} of cases."
         )
     said += [_sentence(row, audit, positive) for row in found.to_dict("records")]
     return said
@@ -200,11 +200,18 @@ def report_html(
 
 
 def save_report(path: str | Path, page: str) -> Path:
-    """Write a page of `report_html`, whole or not at all; the path that it has now."""
+    """Write a page of `report_html`, whole or not at all; the path that it has now.
+
+    Raises:
+        InputError: a name without .html, or a place that cannot be written to.
+    """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{path.name} must end in .html.")
-    atomic_write(path, page)
+    try:
+        atomic_write(path, page)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): name another.") from error
     return path
 
 
@@ -232,7 +239,7 @@ def _number(value: float, metric: str, sign: bool = False) -> str:
 def _interval(row: dict, level: float | None = None) -> str:
     percent = _WORDS.get(row["metric"], ("", False))[1]
     value, low, high = (_number(row[k], row["metric"], sign=True) for k in ("value", "low", "high"))
-    name = "" if level is None else f"{level:.0%} interval "
+    name = "" if level is None else f"{_percent(level)} interval "
     return f"{value}{' points' if percent else ''} ({name}{low} to {high})"
 
 
@@ -244,6 +251,10 @@ def _missed(row: dict) -> str:
     return f"below {size}{' points' if percent else ''}"
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.6g}%"  # 99.5 % and 0.5 % are neither 100 % nor 0 %
+
+
 def _chance(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
@@ -252,18 +263,19 @@ def _facts(audit: Audit, dataset: str, things: str) -> str:
     return (
         f"Data: {dataset}. {audit.rows:,} {things}, {audit.units:,} independent units "
         f"({audit.unit}). Decided 1 where the probability is {audit.threshold:g} or more. "
-        f"Intervals: {audit.level:.0%}."
+        f"Intervals: {_percent(audit.level)}."
     )
 
 
 def _how_to_read(audit: Audit) -> list[str]:
     return [
-        f"An interval holds the true difference in about {audit.level:.0%} of audits like this. "
-        "A wide one says that little is known.",
+        f"An interval holds the true difference in about {_percent(audit.level)} of audits like "
+        "this. A wide one says that little is known. Only that of “largest − smallest” runs too "
+        "high: for it, look at p.",
         "p says how often groups that mean nothing would differ as much or more, corrected "
         f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, a difference is shown.",
         f"“Could have been missed”: a true difference below this size is found with a chance of "
-        f"less than {POWER:.0%} (at the strictest step of the correction).",
+        f"less than {_percent(POWER)} (at the strictest step of the correction).",
         "“Unknown” is not zero: the group is too small, or lacks a label, so no number is given.",
         "A difference is a fact about data and decisions. Whether it is unjust, and which kind of "
         "difference matters, no number decides: that is for people, and for the law that applies.",

@@ -32,6 +32,8 @@ def rank_with_bonus(
     """
     scores, favored = _checked(scores, favored)
     lifted = scores + bonus * favored
+    if k < 1:
+        raise InputError(f"k = {k}: a list has at least one position.")
     k = min(k, scores.shape[1])
     best = np.argpartition(-lifted, k - 1, axis=1)[:, :k]
     level = np.take_along_axis(lifted, best, axis=1).min(axis=1, keepdims=True)
@@ -69,6 +71,8 @@ def bonus_for(
         return float(np.nanmean(favored_share(rows, favored, weights)))
 
     finite = scores[np.isfinite(scores)]
+    if not len(finite):
+        raise InputError("scores: no product may be listed for any query.")
     low, high = 0.0, float(np.ptp(finite)) * (1 + 1e-6) + 1e-9
     if share(low) >= least:
         return low
@@ -135,8 +139,12 @@ def exposure_tradeoff(
     if gains.shape != test_scores.shape:
         raise InputError(f"gains: shape {gains.shape} for scores of shape {test_scores.shape}.")
     weights = attention(min(k, test_scores.shape[1])) if weights is None else weights
+    if not np.isfinite(gains).all() or gains.min() < 0:
+        raise InputError("gains: must be finite and not negative.")
     total = gains.sum(axis=1)
     kept = (total > 0) & np.isfinite(test_scores).any(axis=1)
+    if not kept.any():
+        raise InputError("gains: no test query has both a relevant product and a list.")
     test_scores, gains, total = test_scores[kept], gains[kept], total[kept]
     due = gains @ favored / total
     found: list[Reranked] = []

@@ -163,6 +163,9 @@ def test_columns_that_need_bands_get_them_and_gaps_in_them_are_told(shop):
         ({"sensitive": "age"}, "continuous"),
         ({"bands": {"rating": (3,)}}, "'rating', which is not audited"),
         ({"alpha": 2.0}, "between 0 and 1"),
+        ({"prob": "text"}, "probs must be numbers"),
+        ({"permutations": 0}, "permutations must be at least 1"),
+        ({"sensitive": ["group", "group"]}, "a column twice"),
     ],
 )
 def test_bad_input_is_one_line(shop, options, said):
@@ -171,9 +174,31 @@ def test_bad_input_is_one_line(shop, options, said):
     assert "\n" not in str(error.value)
 
 
+def test_a_column_that_stands_there_twice_is_one_line(shop):
+    for name in ("group", "label", "shopper_id"):
+        with pytest.raises(InputError, match=f'more than one column "{name}"'):
+            _audit(pd.concat([shop, shop[[name]]], axis=1))
+
+
+def test_a_plain_gap_is_found_beside_columns_with_many_groups():
+    """The smallest p of each column must pass the correction over all of them."""
+    rng = np.random.default_rng(3)
+    label, gender = rng.integers(0, 2, 1600), rng.choice(["f", "m"], 1600)
+    prob = np.where(rng.random(1600) < np.where(gender == "f", 0.9, 0.5), label, 1 - label)
+    frame = pd.DataFrame({"label": label, "prob": 0.1 + 0.8 * prob, "gender": gender})
+    noise = {f"noise {i}": rng.integers(0, 12, 1600).astype(str) for i in range(4)}
+    result = audit(frame.assign(**noise), sensitive=["gender", *noise], n=100,
+                   metrics=["accuracy"])  # fmt: skip
+    assert result.found["sensitive"].tolist() == ["gender"]
+
+
 def test_bad_worlds_are_one_line(shop):
     data = (shop["label"], shop["prob"], shop["shopper_id"])
     with pytest.raises(InputError, match="is not one of metrics"):
         placebo_worlds(*data, metric="auc")
     with pytest.raises(InputError, match="worlds must be at least 1"):
         placebo_worlds(*data, worlds=0)
+    with pytest.raises(InputError, match="labels must be 0 or 1"):
+        placebo_worlds(shop["prob"], *data[1:])
+    with pytest.raises(InputError, match="none missing"):
+        placebo_worlds(*data[:2], shop["shopper_id"].where(shop["label"] == 1))

@@ -51,6 +51,7 @@ def test_swaps_both_ways_and_keeps_the_case(text, rule, expected):
         ("size 4, usually a 6", SIZE),  # a second size would contradict
         ("size 4 and size 6", SIZE),
         ("", RELATION),
+        ("my huſband", RELATION),  # a long s matches, but is no form of the rule
     ],
 )
 def test_a_swap_that_would_not_be_clean_is_left_out(text, rule):

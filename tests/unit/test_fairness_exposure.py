@@ -1,6 +1,7 @@
 """Exposure against merit: formulas by hand and against references, and a bias of known size."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -206,6 +207,9 @@ GOOD = (np.array([[0, 1], [1, 0]]), np.ones((2, 2)), ["a", "b"])
         ({"units": ["u", "u"]}, "products of two classes"),
         ({"groups": [1]}, "groups: 1 for 2 rankings"),
         ({"groups": [1, 1]}, "groups: only one"),
+        ({"groups": [1, None]}, "groups: a ranking has none"),
+        ({"classes": ["a", pd.NA]}, "a product has none"),
+        ({"rows": np.array([0, 1])}, "rows: rankings must be"),
         ({"weights": [1.0]}, "weights: shape"),
     ],
 )
@@ -227,3 +231,5 @@ def test_other_bad_input():
         popularity_classes([1, 2, 3])
     with pytest.raises(InputError, match="fewer than two"):
         coverage(np.array([[0, 1], [-1, -1]]), 3)
+    with pytest.raises(InputError, match="rows: rankings must be"):
+        gini_of_exposure(np.array([0, 1]), 3)

@@ -137,6 +137,8 @@ def test_bad_input_is_one_clear_line(market, runs):
         simulate(market, pace=1)
     with pytest.raises(InputError, match="at least 1"):
         simulate(market, rounds=0)
+    with pytest.raises(InputError, match="stands there twice"):
+        simulate(market, seeds=(0, 0, 1))
     tiny = make_market(0, n_products=20, n_queries=5, n_reviews=0, n_impressions=0, n_shoppers=5)
     with pytest.raises(InputError, match="at least 40 products"):
         simulate(tiny)

@@ -49,6 +49,8 @@ def test_bands_have_names_and_edges_begin_a_band():
     assert band(["17", "18"], {"young": 0, "grown up": 18}).tolist() == ["young", "grown up"]
     cut = pd.cut([17, 29, 30, 44, 45, 99], [-np.inf, 30, 45, np.inf], right=False)
     assert (cut.codes == ages.cat.codes[:6]).all()
+    large = band([1, 3_000_000], (1_234_567, 1_234_569), name="income").cat.categories
+    assert list(large) == ["under 1234567", "1234569 and over"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,8 @@ def test_bands_have_names_and_edges_begin_a_band():
         ([1, 2], (3, 2), "rising numbers"),
         (["1", "many"], (2,), "'many'"),
         ([1, 5], {"five": 5}, "below the lowest band"),
+        ([1, 2], 30, "rising numbers"),
+        ([1, 2], ("a",), "rising numbers"),
     ],
 )
 def test_bad_bands_are_one_line(values, edges, said):
@@ -91,6 +95,16 @@ def test_the_suggested_bands_work():
         sensitive_groups(ages, name="age")
     suggested = str(error.value).split("bands = ")[1].rstrip(".").strip("()").split(", ")
     assert sensitive_groups(ages, bands=[float(x) for x in suggested]).nunique() == 3
+
+
+@pytest.mark.parametrize(
+    "values", [[0] * 90 + list(range(1, 31)), np.linspace(1e-9, 1e-5, 40), [*range(40), np.inf]]
+)
+def test_suggested_bands_for_odd_columns_work_too(values):
+    with pytest.raises(InputError, match="give bands") as error:
+        sensitive_groups(values)
+    suggested = str(error.value).split("bands = ")[1].rstrip(".").strip("(),").split(", ")
+    assert sensitive_groups(values, bands=[float(x) for x in suggested]).nunique() >= 2
 
 
 def test_missing_values_are_a_group_or_left_out(people):
@@ -219,6 +233,8 @@ def test_a_rate_of_one_has_an_interval_of_some_width(people):
     gap = gaps(label, sure, who, metrics=["true_positive_rate"], groups=product, n=60)
     gap = gap[gap["group"] == "c"].iloc[0]
     assert gap["low"] < gap["value"] < gap["high"] and "Newcombe" in gap["estimate"].method
+    none = group_table(label, np.full(N, 0.1), who, metrics=["selection_rate"], n=20)
+    assert (none["low"] == 0).all() and (none["high"] > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -226,6 +242,9 @@ def test_a_rate_of_one_has_an_interval_of_some_width(people):
     [
         ({"metrics": ["acuracy"]}, 'Did you mean "accuracy"'),
         ({"metrics": []}, "metrics is empty"),
+        ({"metrics": ["auc", "auc"]}, "names one twice"),
+        ({"probs": ["high"] * N}, "probs must be numbers"),
+        ({"level": 95}, "level = 95 must lie between"),
         ({"probs": np.full(N, 1.2)}, "probabilities from 0 to 1"),
         ({"labels": np.full(N, 2)}, "labels must be 0 or 1"),
         ({"sensitive": ["a", "b"]}, "2 rows"),
@@ -360,6 +379,33 @@ def test_units_of_one_group_swap_whole():
     every = np.array([rates[way].mean() - rates[~way].mean() for way in ways])
     exact = (np.abs(every) >= abs(row["value"]) - 1e-12).mean()
     assert abs(row["p"] - exact) < 4 * np.sqrt(exact * (1 - exact) / 8000) + 1 / 8000
+
+
+def test_units_of_unequal_size_raise_no_false_alarms():
+    """Few people with one row each among many with twenty: the spread of the few is their own.
+    Without it one audit in five cries wolf (binomial, 200 worlds)."""
+    alarms = 0
+    for world in range(200):
+        rng = np.random.default_rng([13, world])
+        unit = np.r_[np.repeat(np.arange(100), 20), np.arange(100, 130)]
+        who = np.where(unit < 100, "many", "few")
+        value = (rng.random(len(unit)) < rng.beta(1.2, 1.2, 130)[unit]).astype(float)
+        found = mean_gaps(value, who, groups=unit, n=200, permutations=199, seed=world)
+        alarms += found["p"].iloc[0] <= 0.05
+    assert stats.binom.cdf(alarms, 200, 0.05) < 0.999
+
+
+def test_a_shuffle_without_a_class_counts_as_one_and_spoils_no_other():
+    """Of 30 units 9 hold all labels 1; some shuffles leave a group without any."""
+    unit = np.repeat(np.arange(30), 30)
+    who = np.array(list("abc"))[unit // 10]
+    label = (unit % 10 < 3).astype(int)
+    rng = np.random.default_rng(5)
+    chance = np.select([who == "a", who == "b"], [0.1, 0.5], 0.95)
+    prob = np.where(rng.random(900) < chance, 0.9, 0.1)
+    table = gaps(label, prob, who, groups=unit, metrics=["true_positive_rate"], min_units=3,
+                 n=200, permutations=400)  # fmt: skip
+    assert table[table["kind"] == "range"]["p"].item() < 0.2
 
 
 def test_holm_is_that_of_the_textbook_and_skips_the_untested():

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from fairlearn import metrics as fair
 from scipy.optimize import linprog
@@ -234,6 +235,20 @@ def test_bad_input_is_one_clear_line():
         Sample(part.features, part.labels, [None, *part.sensitive[1:]])
     with pytest.raises(InputError, match="NaN or infinity"):
         Sample(part.features * np.nan, part.labels, part.sensitive)
+    with pytest.raises(InputError, match="a row has no group"):
+        Sample(part.features, part.labels, [pd.NA, *part.sensitive[1:]])
+    with pytest.raises(InputError, match="sensitive is empty"):
+        reweighing([], [])
+    with pytest.raises(InputError, match="decisions is empty"):
+        judge({}, part.labels, part.sensitive)
+    with pytest.raises(InputError, match="groups: a row has none"):
+        judge({"a": part.labels}, part.labels, part.sensitive, groups=[None, *range(59)])
+    with pytest.raises(InputError, match="criterion = 'luck'"):
+        chance_gap(part.labels, part.labels, part.sensitive, criterion="luck")
+    with pytest.raises(InputError, match="decisions: must be 0 or 1"):
+        chance_gap(np.full(60, 0.7), part.labels, part.sensitive)
+    with pytest.raises(InputError, match="too few rows to compute"):
+        chance_gap(part.labels, np.ones(60), part.sensitive)
     lonely = Sample(part.features, part.labels, np.where(np.arange(60) < 1, "C", part.sensitive))
     with pytest.raises(InputError, match='group "C" has'):
         mended_decisions(part, part, lonely)
@@ -244,5 +259,13 @@ def test_bad_input_is_one_clear_line():
         bonus_for(scores, favored.astype(int), 0.5)
     with pytest.raises(InputError, match="must be finite"):
         rank_with_bonus(scores * np.nan, favored, 3)
+    with pytest.raises(InputError, match="no product may be listed"):
+        bonus_for(np.full_like(scores, -np.inf), favored, 0.5)
+    with pytest.raises(InputError, match="k = -1"):
+        rank_with_bonus(scores, favored, -1)
+    with pytest.raises(InputError, match="gains: must be finite"):
+        exposure_tradeoff(scores, scores, scores * np.nan, favored, [0.3])
+    with pytest.raises(InputError, match="no test query has both"):
+        exposure_tradeoff(scores, scores, np.zeros_like(scores), favored, [0.3])
     with pytest.raises(InputError, match="gains: shape"):
         exposure_tradeoff(scores, scores, scores[:2], favored, [0.3])

@@ -161,3 +161,7 @@ def test_small_groups_are_left_out_and_two_are_needed(two_groups):
     assert set(incompatible_criteria(label, prob, who)["group"]) == {"low", "high"}
     with pytest.raises(InputError, match="two are needed"):
         incompatible_criteria(label, prob, who, min_rows=400)
+    with pytest.raises(InputError, match="no row is decided 1"):
+        incompatible_criteria(label, np.zeros(500), who)
+    with pytest.raises(InputError, match="min_rows = 0"):
+        incompatible_criteria(label, prob, who, min_rows=0)

@@ -1,5 +1,6 @@
 """The report: plain, whole, escaped, and honest about what is not known."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -150,6 +151,26 @@ def test_saving_is_whole_or_not_at_all(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     with pytest.raises(InputError, match=r"must end in \.html"):
         save_report(tmp_path / "report.pdf", "")
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.html").mkdir()
+    for path in (
+        tmp_path / "file" / "r.html",
+        tmp_path / "folder.html",
+        tmp_path / ("a" * 300 + ".html"),
+    ):
+        with pytest.raises(InputError, match="cannot be written") as error:
+            save_report(path, "x")
+        assert "\n" not in str(error.value)
+
+
+def test_an_unusual_level_is_not_rounded_away(quiet):
+    strict = dataclasses.replace(quiet, level=0.995, alpha=0.005)
+    page = report_html(strict, title="t", dataset="d")
+    assert "Intervals: 99.5%." in page and "in about 99.5% of audits" in page
+    assert "runs too high" in page  # the interval of a range
 
 
 def test_measures_have_plain_words():
