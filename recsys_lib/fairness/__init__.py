@@ -2,7 +2,7 @@
 
 ``columns``: `sensitive_groups`, `band` and `cross` make groups of people from a column.
 ``groups``: `group_table`, `mean_table` and `readable`: every measure in every group.
-``gaps``: `gaps` and `mean_gaps`: every difference, tested; `holm`, `correct`.
+``gaps``: `gaps` and `mean_gaps`: every difference, tested; `correct`.
 ``power``: `smallest_gap`, `smallest_gap_of_shares`, `power_of_two_shares`, `power_of_gap`,
     `power_table`: what this test set could have shown.
 ``criteria``: `incompatible_criteria`, `calibration_by_group`: kinds of fairness that exclude one
@@ -47,7 +47,7 @@ from recsys_lib.fairness.exposure import (
     popularity_classes,
 )
 from recsys_lib.fairness.feedback import amplification, over_seeds, shared_winners, simulate
-from recsys_lib.fairness.gaps import correct, gaps, holm, mean_gaps
+from recsys_lib.fairness.gaps import correct, gaps, mean_gaps
 from recsys_lib.fairness.groups import group_table, mean_table, readable
 from recsys_lib.fairness.measures import MEASURES, USUAL
 from recsys_lib.fairness.mending import (
@@ -114,7 +114,6 @@ __all__ = [
     "gini",
     "gini_of_exposure",
     "group_table",
-    "holm",
     "implied_false_positive_rate",
     "implied_mean_of_negatives",
     "incompatible_criteria",

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from recsys_lib.fairness.gaps import holm
-from recsys_lib.metrics import Estimate, bootstrap_mean, sign_flip_test
+from recsys_lib.metrics import Estimate, bootstrap_mean, holm, sign_flip_test
 from recsys_lib.workbook.errors import InputError
 
 MIN_GROUPS = 10  # products below which a rule is called not testable

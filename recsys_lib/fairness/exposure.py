@@ -20,8 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from recsys_lib.fairness.gaps import holm
-from recsys_lib.metrics import Estimate
+from recsys_lib.metrics import Estimate, holm
 from recsys_lib.workbook.errors import InputError
 
 _BLOCK = 64  # resamples at a time

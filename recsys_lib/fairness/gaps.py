@@ -21,7 +21,7 @@ from recsys_lib.fairness.groups import (
     interval,
 )
 from recsys_lib.fairness.measures import USUAL, MeanMeasure, Measures
-from recsys_lib.metrics import Estimate
+from recsys_lib.metrics import Estimate, holm
 from recsys_lib.workbook import InputError
 
 GAP, NOT_SHOWN, NOT_TESTABLE = "gap", "no gap shown", "not testable"
@@ -96,17 +96,6 @@ def mean_gaps(
     """Gaps in the mean of one number per row, such as the NDCG of each query. As `gaps`."""
     draws = draw(MeanMeasure(values, name), sensitive, groups, min_rows, min_units, n, seed)
     return _gaps(draws, permutations, level, alpha, seed)
-
-
-def holm(p: ArrayLike) -> np.ndarray:
-    """Holm's (1979) adjusted p values, ``(n,)``; NaN (not tested) stays and does not count."""
-    p = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted
 
 
 def correct(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:

@@ -263,6 +263,22 @@ def sign_flip_test(
     return extreme / total if exact else (1 + extreme) / (n + 1)
 
 
+def holm(p: ArrayLike) -> np.ndarray:
+    """Holm's adjusted p values, ``(n,)``: the chance of even one false claim stays below the level.
+
+    NaN (not tested) stays and does not count.
+
+    Source: Holm (1979), Scand. J. Stat. 6.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
 # ----------------------------------------------------------------------------- helpers
 
 

@@ -16,12 +16,12 @@ from recsys_lib.fairness import (
     cross,
     gaps,
     group_table,
-    holm,
     mean_gaps,
     mean_table,
     readable,
     sensitive_groups,
 )
+from recsys_lib.metrics import holm
 from recsys_lib.workbook import InputError
 
 N = 1200
