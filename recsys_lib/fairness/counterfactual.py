@@ -111,10 +111,10 @@ class Effect:
     rule, about, kind ("swapped" or "inserted"): which. pairs, groups: how many pairs, of how many
     products. change: the mean of score(second) − score(first), in log-odds. size: the mean of its
     absolute value. excess: size less that of the largest control of the same kind (None for
-    controls, and where none was testable); a size on a yardstick, not a test of bias. p: of the sign-flip test of "the mean change is 0", flipping
-    whole products; p_holm: corrected for all rules tested. flipped: share of pairs whose scores
-    lie on different sides of 0. Where fewer than `MIN_GROUPS` products are touched the estimates
-    are None and the p values NaN: not testable.
+    controls, and where none was testable); a size on a yardstick, not a test of bias. p: of the
+    sign-flip test of "the mean change is 0", flipping whole products; p_holm: corrected for all
+    rules tested. flipped: share of pairs whose scores lie on different sides of 0. Where fewer than
+    `MIN_GROUPS` products are touched the estimates are None and the p values NaN: not testable.
     """
 
     rule: str

@@ -272,8 +272,8 @@ def _how_to_read(audit: Audit) -> list[str]:
         f"An interval aims to hold the true difference in {audit.level:.0%} of audits like this; "
         "with few units it holds it somewhat less often. A wide one says that little is known.",
         "p says how often groups that mean nothing would differ as much or more, corrected "
-        f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, and if the interval leaves 0 "
-        "out, a difference is shown.",
+        f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, and if the interval leaves "
+        "0 out, a difference is shown.",
         f"“Could have been missed”: a true difference below this size is found with a chance of "
         f"less than {POWER:.0%} (at the strictest step of the correction).",
         "“Unknown” is not zero: the group is too small, or lacks a label, so no number is given.",
