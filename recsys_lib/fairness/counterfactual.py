@@ -109,11 +109,11 @@ class Effect:
 
     rule, about, kind ("swapped" or "inserted"): which. pairs, groups: how many pairs, of how many
     products. change: the mean of score(second) − score(first), in log-odds. size: the mean of its
-    absolute value. excess: size less that of the control rules of the same kind (None for controls,
-    and where none was testable). p: of the sign-flip test of "the mean change is 0", flipping
-    whole products; p_holm: corrected for all rules tested. flipped: share of pairs whose scores
-    lie on different sides of 0. Where fewer than `MIN_GROUPS` products are touched the estimates
-    are None and the p values NaN: not testable.
+    absolute value. excess: size less that of the largest control of the same kind (None for
+    controls, and where none was testable); a size on a yardstick, not a test of bias. p: of the
+    sign-flip test of "the mean change is 0", flipping whole products; p_holm: corrected for all
+    rules tested. flipped: share of pairs whose scores lie on different sides of 0. Where fewer than
+    `MIN_GROUPS` products are touched the estimates are None and the p values NaN: not testable.
     """
 
     rule: str
@@ -279,11 +279,17 @@ def _in_case_of(old: str, new: str) -> str:
 def _excess(
     scored: pd.DataFrame, part: pd.DataFrame, kind: str, n: int, level: float, seed: int
 ) -> Estimate | None:
-    """Mean |change| of a rule less that of the controls of its kind, resampling the products of
-    both together, so that what the two share cancels."""
-    control = scored[(scored["about"] == CONTROL) & (scored["kind"] == kind)]
-    if control["group"].nunique() < MIN_GROUPS:
+    """Mean |change| of a rule less that of the control of its kind that moves the score most,
+    resampling the products of both together, so that what the two share cancels."""
+    controls = scored[(scored["about"] == CONTROL) & (scored["kind"] == kind)]
+    sizes = {
+        rule: rows["change"].abs().mean()
+        for rule, rows in controls.groupby("rule", sort=False)
+        if rows["group"].nunique() >= MIN_GROUPS
+    }
+    if not sizes:
         return None
+    control = controls[controls["rule"] == max(sizes, key=sizes.get)]
     both = pd.concat([part, control])
     unit, names = pd.factorize(both["group"])
     size = both["change"].abs().to_numpy()

@@ -59,8 +59,9 @@ def gaps(
         and ratio_high (group over rest, smallest over largest); p, p_holm; spread (standard error
         by the bootstrap); detectable (from it, the smallest gap that would have been shown with a
         power of 80 % at the level ``alpha / comparisons``; NaN for ranges); rows, known, why; and
-        verdict ("gap", "no gap shown", "not testable"). With two groups there is one comparison,
-        the second less the first.
+        verdict ("gap": p_holm is at most alpha and the interval leaves 0 out, since test and
+        interval must agree; "no gap shown"; "not testable"). With two groups there is one
+        comparison, the second less the first.
 
     Where every unit lies within one group (a shopper and her age), whole units swap groups, and the
     p value of a difference is exact if units have equally many rows and are alike but for their
@@ -101,11 +102,13 @@ def mean_gaps(
 def correct(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     """Holm's correction over all rows of a table of gaps, and with it the verdicts.
 
-    For several tables put together (``pd.concat``), so that no comparison goes uncounted.
+    For several tables put together (``pd.concat``), so that no comparison goes uncounted. A gap
+    needs both: ``p_holm <= alpha``, and an interval that leaves 0 out.
     """
     table = table.copy()
     table["p_holm"] = holm(table["p"])
-    found = table["p_holm"] <= alpha + 1e-12
+    agree = (table["low"] > 0) | (table["high"] < 0)
+    found = (table["p_holm"] <= alpha + 1e-12) & agree
     table["verdict"] = np.where(~table["known"], NOT_TESTABLE, np.where(found, GAP, NOT_SHOWN))
     return table.assign(detectable=table["spread"] * _factor(table["p"].notna().sum(), alpha))
 

@@ -36,6 +36,7 @@ _WORDS = {
     "mean_error": ("promised share less true share of {positive}", True),
     "calibration_error": ("distance of promised from true shares", True),
 }
+_TECHNICAL = ("auc", "log_loss", "brier", "calibration_error")  # last, for they need explaining
 _VERDICTS = {
     GAP: "difference shown",
     NOT_SHOWN: "no difference shown",
@@ -66,7 +67,11 @@ def report_table(audit: Audit, *, positive: str = "1") -> pd.DataFrame:
     order = {GAP: 0, NOT_TESTABLE: 1, NOT_SHOWN: 2}
     rows = sorted(
         audit.findings.to_dict("records"),
-        key=lambda row: (order[row["verdict"]], row["p_holm"] if row["known"] else 0),
+        key=lambda row: (
+            order[row["verdict"]],
+            row["metric"] in _TECHNICAL,
+            row["p_holm"] if row["known"] else 0,
+        ),
     )
     for row in rows:
         line = {
@@ -117,7 +122,8 @@ def sentences(audit: Audit, *, positive: str = "1", things: str = "rows") -> lis
             "were none at all, an audit like this would show one or more in at most "
             f"{_percent(audit.alpha)} of cases."
         )
-    said += [_sentence(row, audit, positive) for row in found.to_dict("records")]
+    rows = sorted(found.to_dict("records"), key=lambda row: row["metric"] in _TECHNICAL)
+    said += [_sentence(row, audit, positive) for row in rows]
     return said
 
 
@@ -224,7 +230,8 @@ def _sentence(row: dict, audit: Audit, positive: str) -> str:
     a, b = (_number(row[side], row["metric"]) for side in ("first", "second"))
     return (
         f"{who} — {words}: {a} against {b}, a difference of {_interval(row, audit.level)}. "
-        f"Chance: {_chance(row['p_holm'])}."
+        f"If {row['sensitive']} meant nothing, one this clear would turn up in "
+        f"{_how_often(row['p_holm'])} of 100 such audits ({_chance(row['p_holm'])})."
     )
 
 
@@ -259,6 +266,10 @@ def _chance(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
+def _how_often(p: float) -> str:
+    return "fewer than 1" if p < 0.01 else f"about {100 * p:.0f}"
+
+
 def _facts(audit: Audit, dataset: str, things: str) -> str:
     return (
         f"Data: {dataset}. {audit.rows:,} {things}, {audit.units:,} independent units "
@@ -269,11 +280,12 @@ def _facts(audit: Audit, dataset: str, things: str) -> str:
 
 def _how_to_read(audit: Audit) -> list[str]:
     return [
-        f"An interval holds the true difference in about {_percent(audit.level)} of audits like "
-        "this. A wide one says that little is known. Only that of “largest − smallest” runs too "
-        "high: for it, look at p.",
+        f"An interval aims to hold the true difference in {_percent(audit.level)} of audits like "
+        "this; with few units it holds it somewhat less often. A wide one says that little is "
+        "known. That of “largest − smallest” runs too high: for it, look at p.",
         "p says how often groups that mean nothing would differ as much or more, corrected "
-        f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, a difference is shown.",
+        f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, and if the interval leaves "
+        "0 out, a difference is shown.",
         f"“Could have been missed”: a true difference below this size is found with a chance of "
         f"less than {_percent(POWER)} (at the strictest step of the correction).",
         "“Unknown” is not zero: the group is too small, or lacks a label, so no number is given.",

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from recsys_lib.plots.style import COLORS, look, set_axes, set_legend, set_title
 
@@ -160,6 +160,10 @@ def calibration(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     set_axes(top, "", "share that is positive", ylim=(0, 1))
     set_axes(bottom, "predicted probability", "predictions")
     bottom.set_yscale("log")
+    low, high = bottom.get_ylim()
+    bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
+    bottom.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    bottom.yaxis.set_minor_formatter(NullFormatter())
     top.set_xlim(0, 1)
     set_legend(top, len(tables), always=True, loc="upper left")
     return fig

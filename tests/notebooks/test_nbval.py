@@ -17,7 +17,7 @@ from tests.notebooks.rules import real_dataset
 from tests.notebooks.samples import sample_project
 
 # Twice the seconds that a notebook may take on two quiet cores: test machines are noisy.
-SECONDS = {"03_fine_tuning": 300, "05_search_and_ranking": 240}
+SECONDS = {"03_fine_tuning": 300, "05_search_and_ranking": 240, "06_interpretability": 240}
 SECONDS_OTHERS = 180
 MEGABYTES = 3000
 NOTEBOOKS = notebook_files()

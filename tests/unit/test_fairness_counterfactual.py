@@ -173,6 +173,20 @@ def test_estimates_are_those_of_the_metrics_module():
     assert effect.excess.low < value < effect.excess.high
 
 
+def test_the_yardstick_is_the_largest_control_that_is_testable():
+    """Mean |change|: the rule 0.5; controls 0.1 and 0.4, and one of 3 products that moves by 9."""
+    sizes = {"rule": (0.5, 30), "small": (0.1, 30), "large": (0.4, 30), "rare": (9.0, 3)}
+    scored = pd.concat(
+        pd.DataFrame({"rule": name, "about": "age" if name == "rule" else CONTROL,
+                      "kind": "swapped", "group": range(n), "score_first": 0.0,
+                      "score_second": size, "change": size})
+        for name, (size, n) in sizes.items()
+    )  # fmt: skip
+    effect = rule_effects(scored, n=100)[0]
+    assert effect.excess.value == pytest.approx(0.1)
+    assert rule_effects(scored[scored["rule"].isin(["rule", "rare"])], n=100)[0].excess is None
+
+
 def test_a_rule_that_few_products_allow_is_not_tested():
     texts, groups = shop(240)
     texts = [text if i < 12 else text.replace("my", "our") for i, text in enumerate(texts)]

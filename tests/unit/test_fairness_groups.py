@@ -429,6 +429,14 @@ def test_put_together_tables_are_corrected_together(people):
     assert (whole["detectable"].dropna() > pd.concat(parts)["detectable"].dropna().to_numpy()).all()
 
 
+def test_a_gap_needs_a_small_p_and_an_interval_without_zero():
+    table = pd.DataFrame(
+        {"low": [0.1, -0.1, -0.3, 0.1], "high": [0.3, 0.3, -0.1, 0.3], "p": [0.001] * 3 + [0.4],
+         "known": True, "spread": 0.1}
+    )  # fmt: skip
+    assert correct(table)["verdict"].tolist() == ["gap", "no gap shown", "gap", "no gap shown"]
+
+
 def test_enough_shuffles_are_made_for_the_correction(people):
     label, prob, who, product = people
     planted = np.where((who == "c") & (label == 1), 0.1, prob)

@@ -72,9 +72,12 @@ def test_the_table_has_every_finding_those_shown_first(found):
         key=["difference shown", "could not be tested", "no difference shown"].index,
     )
     assert verdicts[0] == "difference shown"
+    for _, part in table.groupby(pd.Series(verdicts)):
+        technical = part["measure"].str.contains("log loss|AUC").tolist()
+        assert technical == sorted(technical)  # what needs explaining comes last
     unknown = table[table["difference"] == "unknown"]
     assert len(unknown) == len(found.not_testable) and (unknown["group"] == "unknown").all()
-    row = found.found.iloc[0]
+    row = found.found[~found.found["metric"].isin(["log_loss", "auc"])].iloc[0]
     shown = table.iloc[0]["difference"].replace("−", "-")
     numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d+", shown)]
     scale = 100 if "points" in shown else 1
@@ -87,6 +90,9 @@ def test_sentences_say_what_was_found_with_its_interval(found, quiet):
     assert said[0].startswith("900 reviews were audited; ")
     assert len(said) == 2 + len(found.found)
     assert all("95% interval" in line and "p " in line for line in said[2:])
+    assert all(
+        re.search(r"(about \d|fewer than 1) .*of 100 such audits", line) for line in said[2:]
+    )
     calm = sentences(quiet)
     assert len(calm) == 2 and "not proof that there is none" in calm[1]
     assert "1 comparison between groups could be tested" in calm[0]

@@ -262,6 +262,9 @@ def test_an_untuned_run_has_no_panel_for_validation():
 
 def test_empty_bins_are_not_drawn():
     fig = plots.calibration({"a": BINS}, title=TITLE)
+    fig.canvas.draw()
+    ticks = [tick.get_text() for tick in fig.axes[1].get_yticklabels(which="both")]
+    assert any(ticks) and all("10^" not in text and "times" not in text for text in ticks)
     line = next(line for line in fig.axes[0].lines if line.get_label() == "a")
     assert line.get_xdata().tolist() == [0.2, 0.8]
 
