@@ -175,7 +175,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 def test_an_unusual_level_is_not_rounded_away(quiet):
     strict = dataclasses.replace(quiet, level=0.995, alpha=0.005)
     page = report_html(strict, title="t", dataset="d")
-    assert "Intervals: 99.5%." in page and "in about 99.5% of audits" in page
+    assert "Intervals: 99.5%." in page and "in 99.5% of audits" in page
     assert "runs too high" in page  # the interval of a range
 
 
