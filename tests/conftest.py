@@ -1,8 +1,16 @@
-"""What all tests share: their own runs folder, and the table of notebooks at the end."""
+"""What all tests share: their own runs folder, who runs beside whom, the table of notebooks."""
+
+import os
+from pathlib import Path
 
 import pytest
 
-NOTEBOOK_ROWS = pytest.StashKey[list]()
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # before torch is imported: workers share the cores, and kernels inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+ROW = "row of the table of notebooks"
+HEAD = ("notebook", "dataset", "seconds", "CPU s", "MB", "checks", "exercises", "numbers in band")
 
 
 def pytest_addoption(parser):
@@ -14,7 +22,15 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.stash[NOTEBOOK_ROWS] = []
+    config.pluginmanager.register(NotebookTable(), "notebook-table")
+
+
+def pytest_collection_modifyitems(items):
+    """What shares fixtures or artifacts runs in one worker; the longest parts begin."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: "notebooks" not in Path(item.path).parts)
 
 
 @pytest.fixture(autouse=True)
@@ -23,23 +39,30 @@ def own_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("RECSYS_RUNS", str(tmp_path / "runs"))
 
 
-@pytest.fixture
-def notebook_rows(request) -> list:
-    """Rows for the table that is printed when all tests are done."""
-    return request.config.stash[NOTEBOOK_ROWS]
+class NotebookTable:
+    """Collects what the tests of notebooks report, also from other workers, and prints it last.
 
+    A test adds ``(ROW, {"cells": one text per column of HEAD, "left": lines})`` to its
+    `user_properties`; the lines name what left its band.
+    """
 
-def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[NOTEBOOK_ROWS]
-    if not rows:
-        return
-    terminalreporter.section("notebooks")
-    head = ("notebook", "dataset", "seconds", "MB", "checks", "exercises", "numbers in band")
-    table = [head, *[tuple(row["cells"]) for row in rows]]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    for row in table:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        terminalreporter.write_line("  ".join(cells).rstrip())
-    for row in rows:
-        for line in row["left"]:
-            terminalreporter.write_line(f"{row['cells'][0]}, {row['cells'][1]}: {line}")
+    def __init__(self):
+        self.rows = []
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call":
+            self.rows += [value for name, value in report.user_properties if name == ROW]
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if not self.rows:
+            return
+        rows = sorted(self.rows, key=lambda row: (row["cells"][0], row["cells"][1] != "market"))
+        terminalreporter.section("notebooks")
+        table = [HEAD, *[tuple(row["cells"]) for row in rows]]
+        widths = [max(len(row[column]) for row in table) for column in range(len(HEAD))]
+        for row in table:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            terminalreporter.write_line("  ".join(cells).rstrip())
+        for row in rows:
+            for line in row["left"]:
+                terminalreporter.write_line(f"{row['cells'][0]}, {row['cells'][1]}: {line}")
