@@ -8,7 +8,11 @@ and cross-encoder and keeps them; ``personal`` answers a wish with earlier purch
 """
 
 from recsys_lib.search.catalog import Catalog, embed_catalog, open_catalog
-from recsys_lib.search.fusion import reciprocal_rank_fusion, weighted_fusion
+from recsys_lib.search.fusion import (
+    choose_first_weight,
+    reciprocal_rank_fusion,
+    weighted_fusion,
+)
 from recsys_lib.search.index import (
     VectorIndex,
     build_index,
@@ -67,6 +71,7 @@ __all__ = [
     "TunedRanker",
     "VectorIndex",
     "build_index",
+    "choose_first_weight",
     "choose_weight",
     "clustered_vectors",
     "compare_indexes",

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recsys_lib.metrics import ndcg
 from recsys_lib.search.results import Ranking, check_k, rank_triples
 from recsys_lib.workbook.errors import InputError
 
 NORMALIZATIONS = ("minmax", "z")
+FIRST_WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0, 150.0, 300.0)
 
 
 def reciprocal_rank_fusion(
@@ -61,6 +63,45 @@ def weighted_fusion(
         # What is missing gets `last`: take it off everywhere, as a constant changes no order.
         values.append(weight * (scaled - last))
     return _add(rankings, values, k)
+
+
+def choose_first_weight(
+    grades: np.ndarray,
+    logits: np.ndarray,
+    first_scores: np.ndarray,
+    *,
+    weights: Sequence[float] = FIRST_WEIGHTS,
+    k: int = 10,
+) -> float:
+    """How much the first ranker's score counts beside a re-ranker's logit: chosen on validation.
+
+    Candidates are ordered by ``logit + weight * first score``. Of all weights whose NDCG@k is
+    within one standard error (of the paired difference, over queries) of the best, the largest is
+    taken: the first ranker's order stays unless validation says clearly that it should not. A few
+    hundred queries tell neighboring weights apart badly, and the best of many is best by luck.
+
+    Args:
+        grades, logits, first_scores: (Q, K), of K candidates per query. Of cosines and logits, a
+            weight of 300 leaves in effect the first order.
+        weights: to try. k: ranks that count.
+
+    Raises:
+        InputError: shapes that differ, or no query with a relevant candidate.
+    Source: the one-standard-error rule of Breiman, Friedman, Olshen, Stone (1984), section 3.4.3.
+    """
+    if not grades.shape == logits.shape == first_scores.shape:
+        raise InputError(
+            f"grades {grades.shape}, logits {logits.shape} and first_scores {first_scores.shape} "
+            "must have one shape (Q, K)."
+        )
+    told = (grades > 0).any(axis=1)
+    if not told.any():
+        raise InputError("no query has a relevant candidate: the weight cannot be chosen.")
+    grades, logits, first_scores = grades[told], logits[told], first_scores[told]
+    values = np.array([ndcg(grades, logits + w * first_scores, k) for w in weights])
+    behind = values[values.mean(axis=1).argmax()] - values
+    error = behind.std(axis=1, ddof=1) / np.sqrt(told.sum()) if told.sum() > 1 else 0
+    return float(max(np.asarray(weights)[behind.mean(axis=1) <= error]))
 
 
 def _normalized(ranking: Ranking, how: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@ The recipe, in the order of its steps:
 
 1. the encoder learns to find the right product among those of the batch (`biencoder`);
 2. the products that it still takes for right are mined (`negatives`), and it learns against them;
-3. a cross-encoder, which reads query and product together, learns to order what stands on top.
+3. a cross-encoder, which reads query and product together, learns to order what stands on top;
+   validation says how much its word counts beside the bi-encoder's.
 
 What `fit_biencoder` and `fit_crossencoder` do can be had without this module; it adds what each
 step is given and where the result is kept (`workbook.artifact`).
@@ -34,9 +35,11 @@ from recsys_lib.models import (
     save_model,
 )
 from recsys_lib.negatives import mine_negatives, sample_lists, sample_pairs
-from recsys_lib.search.index import exact_search, take_vectors
+from recsys_lib.search.fusion import choose_first_weight
+from recsys_lib.search.index import exact_search
 from recsys_lib.search.results import Ranking
 from recsys_lib.text import Encoded, encode
+from recsys_lib.training import predict
 from recsys_lib.training_loop import FitResult, TrainConfig
 from recsys_lib.workbook import InputError, artifact, detect_hardware
 
@@ -51,7 +54,7 @@ class TunedRanker:
     "crossencoder". reads: the column of the products that it reads. max_length: tokens of it.
     examples: pairs that it was trained on. result: see `training_loop.FitResult`. first_weight: of
     a cross-encoder, what the first ranker's cosines are multiplied by before they are added to its
-    logits.
+    logits, chosen on validation.
     """
 
     folder: Path
@@ -211,10 +214,9 @@ def tuned_crossencoder(
     model: str | Path | None = None,
     max_length: int = 48,
     loss: str = "listnet",
-    near: int = 8,
+    near: int = 12,
     depth: int = 50,
-    per_grade: int = 1,
-    first_weight: float = 10.0,
+    per_grade: int = 2,
     valid_depth: int = 20,
     chunk_size: int | None = None,
     runs: Path | None = None,
@@ -222,8 +224,10 @@ def tuned_crossencoder(
     """A cross-encoder trained on graded lists of the training queries, to re-rank what `first`
     finds; chosen by NDCG@10 over what `first` finds for the validation queries.
 
-    The cosines of `first` are added to its logits, so it starts from that order and learns what to
-    change about it; `re_ranked` applies it.
+    It learns without the cosines of `first`: these come from the queries which `first` was trained
+    on, where they are nearly right, and a model that is given them learns little else. Afterwards
+    they are added to its logits with the weight that `fusion.choose_first_weight` finds on the
+    validation queries; `re_ranked` applies both.
 
     A list holds what the cross-encoder will have to order, judged products that `first` ranks high,
     and a few from anywhere in the catalog.
@@ -238,7 +242,6 @@ def tuned_crossencoder(
         near: products in a query's list among the first `depth` of `first`, drawn at random. Where
             judgements are not complete, those that nobody judged are left out.
         per_grade: products of each grade above 0 in it besides, drawn at random.
-        first_weight: what the cosines of `first` are multiplied by; 0 leaves them out.
         valid_depth: products of each validation query that are re-ranked.
         chunk_size: see `fit_crossencoder`.
         runs: where artifacts lie; by default `runs_folder()`.
@@ -254,7 +257,6 @@ def tuned_crossencoder(
         "near": near,
         "depth": depth,
         "per_grade": per_grade,
-        "first_weight": first_weight,
         "valid_depth": valid_depth,
         "chunk_size": chunk_size,
     }
@@ -273,12 +275,12 @@ def tuned_crossencoder(
             for part in (train, valid)
         )
         top = exact_search(asked, vectors, depth).rows
-        shown = exact_search(valid_asked, vectors, valid_depth).rows
+        shown = exact_search(valid_asked, vectors, valid_depth)
         drawn = np.random.default_rng(config.seed).permuted(top, axis=1)[:, :near]
         high = _graded(task, train, drawn)
         anywhere = sample_lists(judged, per_grade=per_grade, seed=config.seed)
         rows = np.unique(np.concatenate([high[high[:, 2] >= 0], anywhere]), axis=0)
-        ranked = _graded(task, valid, shown)
+        ranked = _graded(task, valid, shown.rows)
         names = task.products[first.reads].tolist()
         tokens = load_tokenizer(source)
 
@@ -288,10 +290,7 @@ def tuned_crossencoder(
                 tokens, wishes, pairs=[names[i] for i in pairs[:, 1]], max_length=max_length
             )
 
-        def cosines(queries: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-            both = queries[pairs[:, 0]] * take_vectors(vectors, pairs[:, 1])
-            return first_weight * both.sum(axis=1)
-
+        valid_pairs = read(valid["text"], ranked)
         scorer = load_classifier(source, dropout=0.0, seed=config.seed)
         result = fit_crossencoder(
             scorer,
@@ -299,17 +298,18 @@ def tuned_crossencoder(
             rows[:, 2],
             rows[:, 0],
             loss=loss,
-            first_scores=cosines(asked, rows),
             config=config,
             chunk_size=chunk_size,
-            valid=(
-                read(valid["text"], ranked),
-                np.maximum(ranked[:, 2], 0),
-                ranked[:, 0],
-                cosines(valid_asked, ranked),
-            ),
+            valid=(valid_pairs, np.maximum(ranked[:, 2], 0), ranked[:, 0]),
         )
-        _keep(folder, scorer, source, result, examples=len(rows))
+        logits = np.full(shown.rows.shape, -np.inf)
+        logits[shown.rows >= 0] = predict(scorer, valid_pairs, precision=config.precision)
+        weight = choose_first_weight(
+            np.maximum(shown.gains(task.grades(valid["query_id"])), 0),
+            logits,
+            np.where(shown.rows >= 0, shown.scores, 0),
+        )
+        _keep(folder, scorer, source, result, examples=len(rows), first_weight=weight)
 
     return _kept("crossencoder", task, source, config, options, build, runs)
 
@@ -378,11 +378,18 @@ def _mine(
 
 
 def _keep(
-    folder: Path, model: PreTrainedModel, source: str | Path, result: FitResult, *, examples: int
+    folder: Path,
+    model: PreTrainedModel,
+    source: str | Path,
+    result: FitResult,
+    *,
+    examples: int,
+    first_weight: float = 0.0,
 ) -> None:
     save_model(model, folder / "model", load_tokenizer(source))
     result.history.to_parquet(folder / "history.parquet")
-    rest = {k: v for k, v in vars(result).items() if k != "history"} | {"examples": examples}
+    rest = {k: v for k, v in vars(result).items() if k != "history"}
+    rest |= {"examples": examples, "first_weight": first_weight}
     (folder / "result.json").write_text(json.dumps(rest), encoding="utf-8")
 
 
@@ -403,7 +410,7 @@ def _kept(
     }
     folder = artifact(f"search-{kind}", key, build, runs=runs)
     rest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    examples = rest.pop("examples")
+    examples, first_weight = rest.pop("examples"), rest.pop("first_weight")
     result = FitResult(history=pd.read_parquet(folder / "history.parquet"), **rest)
     return TunedRanker(
         folder,
@@ -412,5 +419,5 @@ def _kept(
         options["max_length"],
         examples,
         result,
-        options.get("first_weight", 0.0),
+        first_weight,
     )

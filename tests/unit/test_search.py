@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from recsys_lib.search import (
     NO_ROW,
     Ranking,
+    choose_first_weight,
     keyword_index,
     keyword_scores,
     keyword_search,
@@ -347,3 +348,44 @@ def test_bad_fusions_are_refused():
     ]:
         with pytest.raises(InputError, match=message):
             call()
+
+
+def judged_lists(seed, queries, first, second):
+    """Grades of 20 candidates per query, and two judges that add noise of these sizes to them."""
+    dice = np.random.default_rng(seed)
+    grades = dice.integers(0, 4, (queries, 20))
+    return grades, *(grades + dice.normal(size=grades.shape) * noise for noise in (second, first))
+
+
+def test_the_first_ranker_keeps_its_order_where_the_second_knows_nothing():
+    for seed in range(20):
+        grades, logits, first = judged_lists(seed, 50, first=0.5, second=100)
+        assert choose_first_weight(grades, 0.01 * logits, first, weights=(0, 1, 10, 1e6)) >= 10
+
+
+def test_the_second_ranker_decides_where_it_is_right():
+    grades, logits, first = judged_lists(0, 50, first=3, second=0.1)
+    assert choose_first_weight(grades, logits, first, weights=(0, 100)) == 0
+
+
+def test_two_judges_are_weighed_as_their_errors_ask():
+    """Of independent errors the best weight is the ratio of their variances, here 4."""
+    grades, logits, first = judged_lists(1, 4_000, first=1, second=2)
+    # errors of variance 1 and 4: the first counts four times; neighbors are within the error
+    assert choose_first_weight(grades, logits, first, weights=(0, 1, 4, 16, 100)) in (4, 16)
+
+
+def test_of_weights_that_validation_does_not_tell_apart_the_largest_is_taken():
+    grades = np.array([[1, 0], [1, 0], [1, 0]])
+    logits, first = np.array([[1.0, 0]] * 3), np.array([[1.0, 0]] * 3)
+    assert choose_first_weight(grades, logits, first, weights=(0, 3, 7)) == 7
+    one = grades[:1], logits[:1], -first[:1]  # a single query has no standard error
+    assert choose_first_weight(*one, weights=(0, 0.5, 7)) == 0.5
+
+
+def test_a_weight_needs_a_relevant_candidate_and_one_shape():
+    nothing = np.zeros((2, 3))
+    with pytest.raises(InputError, match="no query has a relevant candidate"):
+        choose_first_weight(nothing, nothing, nothing)
+    with pytest.raises(InputError, match=r"must have one shape \(Q, K\)"):
+        choose_first_weight(nothing, nothing[:1], nothing)

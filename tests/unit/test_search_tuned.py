@@ -116,7 +116,7 @@ def test_re_ranking_adds_the_first_cosines_to_the_logits(trained):
         logits = predict(cross.load(), encode(tokens, [query] * 5, pairs=pairs, max_length=48))
         cosines = asked[q] @ vectors[done.rows[q]].T
         # bf16 where the hardware has it, in other batches
-        np.testing.assert_allclose(done.scores[q], logits + 10 * cosines, atol=0.02)
+        np.testing.assert_allclose(done.scores[q], logits + cross.first_weight * cosines, atol=0.02)
         assert sorted(done.rows[q]) == sorted(found.rows[q])
 
 
