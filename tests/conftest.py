@@ -1,9 +1,9 @@
 """What all tests share: their own runs folder, who runs beside whom, the table of notebooks."""
 
 import os
-from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:  # before torch is imported: workers share the cores, and kernels inherit it
@@ -26,11 +26,24 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """What shares fixtures or artifacts runs in one worker; the longest parts begin."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: "notebooks" not in Path(item.path).parts)
+    """The longest parts begin."""
+    items.sort(key=lambda item: "notebooks" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """What shares fixtures or artifacts runs in one worker: a file, or one data set's notebooks."""
+    return Together(config, log)
+
+
+class Together(LoadScopeScheduling):
+    """Hands out whole files; of the runs of the notebooks those of the market and the others."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        if test.startswith("test_notebook["):
+            return f"{file}::{'market' if '[market-' in test else 'real'}"
+        return file
 
 
 @pytest.fixture(autouse=True)

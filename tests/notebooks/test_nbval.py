@@ -27,7 +27,6 @@ NOTEBOOKS = notebook_files()
 REAL = {path: name for path in NOTEBOOKS if find_data(name := real_dataset(path))}
 DATA = {name: find_data(name).parents[1] for name in REAL.values()}
 RUNS = [(path, "market") for path in NOTEBOOKS] + list(REAL.items())
-TOGETHER = [pytest.mark.xdist_group("market" if name == "market" else "real") for _, name in RUNS]
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +36,7 @@ def shared_runs(tmp_path_factory) -> dict[bool, Path]:
 
 
 @pytest.mark.parametrize(
-    ("path", "dataset"),
-    [pytest.param(*run, marks=mark) for run, mark in zip(RUNS, TOGETHER, strict=True)],
-    ids=[f"{dataset}-{path.stem}" for path, dataset in RUNS],
+    ("path", "dataset"), RUNS, ids=[f"{dataset}-{path.stem}" for path, dataset in RUNS]
 )
 @pytest.mark.timeout(0)  # the harness has its own limit
 def test_notebook(path, dataset, shared_runs, request):

@@ -15,7 +15,6 @@ RUNS = [("01_b", "shop"), ("00_a", "shop"), ("00_a", "market")]
 
 
 @pytest.mark.parametrize(("name", "dataset"), RUNS)
-@pytest.mark.xdist_group("one")
 def test_notebook(name, dataset, request):
     left = ["auc is 0.2, expected 0.900 ± 0.010"] if name == "01_b" else []
     cells = [name, dataset, "3", "4", "80", "2", "1/1", f"{2 - len(left)}/2"]
@@ -34,7 +33,7 @@ def test_the_table_names_every_notebook_and_what_left_its_band(workers, tmp_path
     file.write_text(SAMPLE, encoding="utf-8")
     options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-n", workers]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "--dist", "loadgroup", "--color=no", str(file)],
+        [sys.executable, "-m", "pytest", *options, "--color=no", str(file)],
         cwd=project_folder(),
         capture_output=True,
         text=True,
