@@ -22,6 +22,7 @@ from tests.notebooks.rules import code_cells, real_dataset, recorded
 NOTEBOOKS = notebook_files()
 OWN_TABLE = [path for path in NOTEBOOKS if "text_column" in declared_parameters(path)]
 SEARCH = next(path for path in NOTEBOOKS if path.stem == "05_search_and_ranking")
+FAIRNESS = next(path for path in NOTEBOOKS if path.stem == "07_fairness")
 LIGHT = [path for path in NOTEBOOKS if path.stem in ("00_start_here", "01_loss_derivation")]
 COLUMNS = {"text_column": "Review Text", "label_column": "stars >= 4", "group_column": "sku"}
 SCRIPT = "<script>alert(1)</script>"
@@ -185,6 +186,16 @@ def test_a_misnamed_column(path, own_file, tmp_path):
     wrong = COLUMNS | {"text_column": "Reviw Text"}
     outcome = run(path, tmp_path, dataset=str(own_file(300)), **wrong)
     check_refused(outcome, "Reviw Text", 'Did you mean "Review Text"?')
+
+
+def test_a_column_that_cannot_be_audited_is_refused_before_training(tmp_path, monkeypatch):
+    runs = tmp_path / "runs"
+    monkeypatch.setenv("RECSYS_RUNS", str(runs))
+    file = tmp_path / "heights.csv"
+    own_table(300).assign(height=[150 + row / 7 for row in range(300)]).to_csv(file, index=False)
+    outcome = run(FAIRNESS, tmp_path, dataset=str(file), sensitive_column="height", **COLUMNS)
+    check_refused(outcome, 'the column "height"', "bands")
+    assert not list(runs.glob("artifacts/*"))
 
 
 def test_the_notebooks_about_reviews_take_an_own_table():
