@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(STAMP)  ## run the notebooks in order [NOTEBOOKS="03 04" PROFILE=full SEED=1 DATASET=my.csv ARGS="-p text_column review"]
-	@$(BIN)/python -m recsys_lib.workbook.running $(NOTEBOOKS) \
+	@$(BIN)/python -m recsys_lib run $(NOTEBOOKS) \
 		$(if $(PROFILE),-p profile '$(PROFILE)') \
 		$(if $(DATASET),-p dataset '$(DATASET)') \
 		$(if $(SEED),-p seed '$(SEED)') $(ARGS)
@@ -37,7 +37,7 @@ lab: $(STAMP)  ## open the workbook in JupyterLab
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 data: $(STAMP)  ## fetch the real data sets into runs/data and verify them [NAMES=clothing]
-	@$(BIN)/python -m recsys_lib.datasets get $(NAMES)
+	@$(BIN)/python -m recsys_lib data get $(NAMES)
 
 bench: $(STAMP)  ## measure speeds against the obvious alternatives, side by side
 	@$(BIN)/python -m tests.bench

@@ -2,7 +2,7 @@
 
 A notebook needs three calls: ``book = start(...)`` after its parameters, ``book.record(...)`` for
 every number that its text leans on, and ``book.results()`` at its end. What runs whole notebooks
-is a program of its own, ``recsys_lib.workbook.running``.
+stands apart, in ``parameters`` and ``running``; ``python -m recsys_lib run`` is the command.
 """
 
 from recsys_lib.workbook.artifacts import artifact

@@ -1,34 +1,35 @@
-"""Run notebooks in order with parameters: ``python -m recsys_lib.workbook.running``.
+"""Run one notebook with parameters, so that nothing whole is lost and nothing whole is run twice.
 
-    python -m recsys_lib.workbook.running [NAME ...] [-p PARAMETER VALUE] ...
-
-Each NAME is a notebook, "03" or "fine_tuning" for short; without one all run in their order. The
-executed notebooks go to ``runs/executed/<dataset>-<profile>-seed<seed>/``. A notebook that fails
-is saved with its error, the others still run, and the exit code is 1.
+``python -m recsys_lib run`` is the command on top of it, see `recsys_lib.commands.run`.
 """
 
-import argparse
+import hashlib
+import json
 import logging
 import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import papermill
 import zmq
+from filelock import FileLock, Timeout
 from jupyter_client import AsyncKernelManager
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets import Unicode
 from traitlets.config import Config
 
 from recsys_lib.workbook.errors import InputError, nearest, saving
-from recsys_lib.workbook.files import MAIN_FILES, project_folder, runs_folder
-from recsys_lib.workbook.settings import TABLE_SUFFIXES, is_table_path
+from recsys_lib.workbook.files import MAIN_FILES, atomic_write, project_folder, runs_folder
+from recsys_lib.workbook.parameters import check_names, declared
+from recsys_lib.workbook.settings import is_table_path
 
 KERNEL = "python3"
-TEXT_COLUMN = "text_column"  # a notebook with this parameter takes an own table
+MADE_FROM = "recsys_workbook_made_from"  # in an executed notebook's metadata: `fingerprint`
 # What goes to a kernel and back passes through the loopback network; kernels warn if it is open.
 _ENCRYPTED = {"transport_encryption": "auto"} if zmq.has("curve") else {}
 
@@ -47,6 +48,26 @@ class QuietKernel(AsyncKernelManager):
             await super().start_kernel(stderr=file, **options)
 
 
+class ReportingEngine(NBClientEngine):
+    """papermill's engine, which tells `on_cell` before each cell where it is."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, **options):
+        """As its parent; ``on_cell(notebook, index)`` is called in the thread that executes."""
+        begin = nb_man.cell_start
+
+        def cell_start(cell, cell_index=None, **more):
+            if on_cell is not None:
+                on_cell(nb_man.nb, cell_index)
+            return begin(cell, cell_index, **more)
+
+        nb_man.cell_start = cell_start
+        return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+
+papermill_engines.register("reporting", ReportingEngine)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How one notebook's run ended."""
@@ -55,6 +76,7 @@ class Outcome:
     seconds: float
     executed: Path  # the notebook with its outputs
     error: str  # one line; empty where it ran to its end
+    source: str = ""  # of the cell that failed
 
     @property
     def ok(self) -> bool:
@@ -86,71 +108,136 @@ def notebook_files(names: Sequence[str] = (), folder: Path | None = None) -> lis
     return sorted(chosen)
 
 
-def declared_parameters(path: Path) -> dict[str, dict[str, object]]:
-    """What a notebook's parameters cell declares: by name, papermill's type, default and help."""
-    return papermill.inspect_notebook(str(path))
-
-
-def check_parameters(path: Path, parameters: Mapping[str, object]) -> None:
-    """Refuse parameters that a notebook does not have (papermill itself only warns).
-
-    Raises:
-        InputError: names the parameter and those that there are.
-    """
-    declared = declared_parameters(path)
-    for name in parameters:
-        if name not in declared:
-            raise InputError(
-                f'{path.stem} has no parameter "{name}"; it has: {", ".join(declared)}.'
-                f"{nearest(name, declared)}"
-            )
-
-
 def run_notebook(
-    path: Path, *, parameters: Mapping[str, object] | None = None, out: Path | None = None
+    path: Path,
+    *,
+    parameters: Mapping[str, object] | None = None,
+    out: Path | None = None,
+    on_cell: Callable[[nbformat.NotebookNode, int], None] | None = None,
 ) -> Outcome:
     """Run one notebook with papermill and save it with its outputs, also where a cell fails.
+
+    Until it has ended, an earlier executed copy stays where it is; a run that is killed leaves that
+    copy and a hidden part file.
 
     Args:
         path: of the notebook. It runs in its own folder, as it would in Jupyter.
         parameters: values in place of those in its parameters cell.
         out: where the executed notebook goes; by default below ``runs/executed/``.
+        on_cell: called before each cell with the notebook and the cell's index.
 
     Raises:
-        InputError: an unknown parameter, or a full disk.
+        InputError: a parameter that the notebook does not have, or a full disk. Values are checked
+            in the kernel; `parameters.check` does it before.
     """
     parameters = dict(parameters or {})
-    check_parameters(path, parameters)
+    check_names(path, parameters)
     out = out or executed_folder(path, parameters) / path.name
     for name in ("papermill", "asyncio"):  # what they log as errors is in the outcome
         logging.getLogger(name).setLevel(logging.CRITICAL)
     began = time.perf_counter()
-    error = ""
+    error = source = ""
     with saving(f"the executed notebook {path.stem}", out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".{out.stem}.part.ipynb")
         said = out.resolve().with_name(f".{out.stem}.kernel.txt")
+        made_from = fingerprint(path, parameters)
         try:
             papermill.execute_notebook(
                 str(path),
                 str(part),
                 parameters=parameters,
+                engine_name="reporting",
                 kernel_name=KERNEL,
                 cwd=str(path.parent),
                 progress_bar=False,
                 kernel_manager_class=QuietKernel,
                 config=Config(KernelManager=_ENCRYPTED, QuietKernel={"said": str(said)}),
+                on_cell=on_cell,
             )
+            _mark(part, made_from)
         except PapermillExecutionError as failure:
             lines = f"{failure.ename}: {failure.evalue}".strip().splitlines()
             error = f"cell {failure.exec_count}: {lines[0]}"
+            source = failure.source
         except (RuntimeError, TimeoutError) as failure:  # the kernel died, or did not start
             error = f"{type(failure).__name__}: {str(failure).splitlines()[0]}{_last_words(said)}"
         finally:
             said.unlink(missing_ok=True)
             if part.exists():
                 os.replace(part, out)
-    return Outcome(path.stem, time.perf_counter() - began, out, error)
+    return Outcome(path.stem, time.perf_counter() - began, out, error, source)
+
+
+def fingerprint(path: Path, parameters: Mapping[str, object]) -> str:
+    """SHA-256 of what a run is made from: the notebook's cells, the parameters, an own table's
+    bytes, the library's sources and where real data lie."""
+    cells = [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
+    given = {name: parameters[name] for name in sorted(parameters)}
+    data = os.environ.get("RECSYS_DATA", "")
+    digest = hashlib.sha256(json.dumps([cells, given, data], default=str).encode("utf-8"))
+    library = Path(__file__).resolve().parents[1]
+    tables = [Path(str(given[name])) for name in ("dataset", "judgements") if given.get(name)]
+    for file in [*sorted(library.rglob("*.py")), *tables]:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def is_done(path: Path, parameters: Mapping[str, object], out: Path) -> bool:
+    """Whether `out` is a whole run of this notebook with these parameters, made as it would be."""
+    try:
+        saved = json.loads(out.read_text(encoding="utf-8"))["metadata"].get(MADE_FROM)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return saved is not None and saved == fingerprint(path, parameters)
+
+
+def check_free(out: Path) -> None:
+    """Refuse to replace a file that no run has made.
+
+    Raises:
+        InputError: `out` is there and is not an executed notebook.
+    """
+    if not out.exists():
+        return
+    try:
+        made = "papermill" in json.loads(out.read_text(encoding="utf-8"))["metadata"]
+    except (OSError, ValueError, KeyError, TypeError):
+        made = False
+    if not made:
+        raise InputError(
+            f"{out} is there and is not the copy of an earlier run: name another folder."
+        )
+
+
+@contextmanager
+def one_command_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of executed notebooks; the system releases it with the process.
+
+    Raises:
+        InputError: another command is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another command is running notebooks into {folder}: wait for it, or name another "
+            "folder with --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _mark(part: Path, made_from: str) -> None:
+    """Write into an executed notebook what it was made from: it ran to its end."""
+    notebook = json.loads(part.read_text(encoding="utf-8"))
+    notebook["metadata"][MADE_FROM] = made_from
+    atomic_write(part, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
 def _last_words(said: Path) -> str:
@@ -162,121 +249,24 @@ def _last_words(said: Path) -> str:
 
 def executed_folder(path: Path, parameters: Mapping[str, object]) -> Path:
     """Where an executed notebook goes: one folder per data set, profile and seed."""
-    declared = declared_parameters(path)
+    known = declared(path)
     parts = []
     for name in ("dataset", "profile", "seed"):
-        default = str(declared.get(name, {}).get("default", "")).strip("\"'")
+        default = known[name].default if name in known else ""
         parts.append(Path(str(parameters.get(name, default))).stem or name)
     return runs_folder() / "executed" / f"{parts[0]}-{parts[1]}-seed{parts[2]}"
 
 
-def run_all(
-    names: Sequence[str] = (),
-    *,
-    parameters: Mapping[str, object] | None = None,
-    folder: Path | None = None,
-) -> int:
-    """Run notebooks in order, one line of progress each; go on after a failure.
-
-    Each notebook gets those of the `parameters` that it has. Where ``dataset`` is the path of an
-    own table of reviews, notebooks that take none are skipped; where it is the name of a real set,
-    those whose ``dataset`` does not offer it.
-
-    Returns:
-        The exit code: 0 if all ran to their end, else 1.
-
-    Raises:
-        InputError: an unknown notebook, or a parameter that none has; nothing has run then.
-    """
-    parameters = dict(parameters or {})
-    files = notebook_files(names, folder)
-    if not files:
-        raise InputError(f"there are no notebooks in {(folder or project_folder()).name}/.")
-    declared = {file: declared_parameters(file) for file in files}
-    everything = dict.fromkeys(name for known in declared.values() for name in known)
-    for name in parameters:
-        if name not in everything:
-            raise InputError(
-                f'none of these notebooks has a parameter "{name}"; there are: '
-                f"{', '.join(everything)}.{nearest(name, everything)}"
-            )
-    dataset = str(parameters.get("dataset", ""))
-    own_table = is_table_path(dataset)
-    width = max(len(file.stem) for file in files)
-    outcomes = []
-    for file in files:
-        print(f"{file.stem:<{width}}  ", end="", flush=True)
-        if own_table and TEXT_COLUMN not in declared[file]:
-            print("skipped: it takes no table of your own")
-            continue
-        offered = str(declared[file].get("dataset", {}).get("help", ""))
-        if dataset in MAIN_FILES and f'"{dataset}"' not in offered:
-            print(f"skipped: it does not use {dataset}")
-            continue
-        given = {name: value for name, value in parameters.items() if name in declared[file]}
-        outcome = run_notebook(file, parameters=given)
-        outcomes.append(outcome)
-        print(f"{'ok' if outcome.ok else 'FAILED':<6} {outcome.seconds:5.0f} s  {outcome.error}")
-    failed = [outcome.notebook for outcome in outcomes if not outcome.ok]
-    total = sum(outcome.seconds for outcome in outcomes)
-    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks ran in {total:.0f} s")
-    if outcomes:
-        print(f"executed copies: {_short(outcomes[-1].executed.parent)}")
-    if failed:
-        print(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def parse_value(name: str, text: str) -> object:
-    """A parameter's value from the command line: whole number, number, truth value or text.
-
-    The path of a table becomes absolute, because a notebook runs in its own folder.
-    """
-    if name in ("dataset", "judgements"):
-        path = Path(text).expanduser()
-        return str(path.resolve()) if path.suffix.lower() in TABLE_SUFFIXES else text
-    if text in ("True", "False"):
-        return text == "True"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; one line for a wrong argument or an interrupt; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lib.workbook.running",
-        description="Run the notebooks in order; executed copies go to runs/executed/.",
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help='such as "03"; all without one')
-    parser.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        dest="parameters",
-        metavar=("PARAMETER", "VALUE"),
-        help="a value for the parameters cell, such as: -p profile full",
-    )
-    given = parser.parse_args(arguments)
-    parameters = {name: parse_value(name, text) for name, text in given.parameters}
-    try:
-        return run_all(given.names, parameters=parameters)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        executed = _short(runs_folder() / "executed")
-        print(f"\ninterrupted; what ran so far is kept in {executed}", file=sys.stderr)
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def why_skipped(path: Path, parameters: Mapping[str, object]) -> str:
+    """Why a notebook has nothing to do with the ``dataset`` asked for; empty where it has."""
+    known, dataset = declared(path), parameters.get("dataset")
+    if "dataset" not in known or not isinstance(dataset, str):
+        return ""
+    if is_table_path(dataset):
+        if not known["dataset"].takes_table:
+            return "it takes no table of your own"
+        if bool(parameters.get("judgements")) != ("judgements" in known):
+            return "it needs judgements" if "judgements" in known else "it reads no catalog"
+        return ""
+    elsewhere = dataset in MAIN_FILES and dataset not in known["dataset"].names
+    return f"it does not use {dataset}" if elsewhere else ""

@@ -1,4 +1,8 @@
-"""What a run is made with: the checked parameters and what this machine can do."""
+"""What a run is made with: the checked parameters and what this machine can do.
+
+torch takes seconds to import and is imported where it is used: the command line checks parameters
+without it.
+"""
 
 import os
 import random
@@ -9,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import torch
 
 from recsys_lib.workbook.errors import InputError, nearest
 from recsys_lib.workbook.files import (
@@ -68,6 +71,8 @@ def is_table_path(dataset: str) -> bool:
 
 def _cpu_computes_bf16() -> bool:
     """AVX-512 BF16 or AMX: processors without them only emulate bf16, slower than fp32."""
+    import torch
+
     ask = getattr(torch.cpu, "get_capabilities", None)
     if ask is not None:
         can = ask()
@@ -107,6 +112,8 @@ def _read_words(path: str) -> list[str]:
 @lru_cache(maxsize=1)
 def detect_hardware() -> Hardware:
     """What this machine can do; looked up once per process."""
+    import torch
+
     threads = min(torch.get_num_threads(), _usable_cores())
     memory = _usable_memory() / 2**30
     if torch.cuda.is_available():
@@ -143,6 +150,8 @@ def seed_everything(seed: int) -> None:
 
     The library draws from generators of its own; this covers what a reader writes in a cell.
     """
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - a reader's cell may use the global generator
     torch.manual_seed(seed)
@@ -166,20 +175,15 @@ def check_settings(
     Raises:
         InputError: names the parameter, its value, what is allowed and the nearest known value.
     """
-    if profile not in PROFILES:
-        allowed = " or ".join(f'"{name}"' for name in PROFILES)
-        raise InputError(f'profile = "{profile}" must be {allowed}.{nearest(profile, PROFILES)}')
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise InputError(f"seed = {seed!r} must be a whole number from 0 to {2**32 - 1}.")
-    if not isinstance(model, str) or not model.strip():
-        raise InputError(
-            f'model = {model!r} must be a name such as "all-MiniLM-L6-v2" or a local folder.'
-        )
+    check_profile(profile)
+    check_seed(seed)
+    check_model(model)
+    dataset = resolve_dataset(dataset, datasets, own_table)
     hardware = detect_hardware()
     return Settings(
         notebook=notebook,
         profile=profile,
-        dataset=_resolve_dataset(dataset, datasets, own_table),
+        dataset=dataset,
         seed=seed,
         model=model,
         device=hardware.device,
@@ -189,7 +193,33 @@ def check_settings(
     )
 
 
-def _resolve_dataset(dataset: str, datasets: tuple[str, ...], own_table: bool) -> str:
+def check_profile(profile: object) -> None:
+    """Refuse what is not one of `PROFILES`."""
+    if profile not in PROFILES:
+        allowed = " or ".join(f'"{name}"' for name in PROFILES)
+        raise InputError(f'profile = "{profile}" must be {allowed}.{nearest(profile, PROFILES)}')
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what is not a whole number that every generator takes."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed = {seed!r} must be a whole number from 0 to {2**32 - 1}.")
+
+
+def check_model(model: object) -> None:
+    """Refuse what cannot be a model's name."""
+    if not isinstance(model, str) or not model.strip():
+        raise InputError(
+            f'model = {model!r} must be a name such as "all-MiniLM-L6-v2" or a local folder.'
+        )
+
+
+def resolve_dataset(dataset: str, datasets: tuple[str, ...], own_table: bool) -> str:
+    """The name or the absolute path that `dataset` stands for; see `starting.start`.
+
+    Raises:
+        InputError: an unknown name, a set that is not on this machine, a path that is no table.
+    """
     names = ("auto", *datasets)
     if dataset == "auto":
         return next((name for name in datasets if find_data(name)), datasets[0])

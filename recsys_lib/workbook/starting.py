@@ -2,8 +2,6 @@
 
 import re
 
-import torch
-
 from recsys_lib.workbook.files import MAIN_FILES
 from recsys_lib.workbook.results import Book
 from recsys_lib.workbook.settings import (
@@ -48,6 +46,8 @@ def start(
     """
     if not re.fullmatch(r"[0-9]{2}_[a-z0-9_]+", notebook):
         raise ValueError(f'notebook = "{notebook}" must be like "03_fine_tuning"')
+    import torch
+
     quiet_libraries()
     settings = check_settings(
         notebook,

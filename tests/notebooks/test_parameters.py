@@ -11,16 +11,16 @@ import nbformat
 import pandas as pd
 import pytest
 
+from recsys_lib.workbook.parameters import declared
 from recsys_lib.workbook.running import (
     Outcome,
-    declared_parameters,
     notebook_files,
     run_notebook,
 )
 from tests.notebooks.rules import code_cells, real_dataset, recorded
 
 NOTEBOOKS = notebook_files()
-OWN_TABLE = [path for path in NOTEBOOKS if "text_column" in declared_parameters(path)]
+OWN_TABLE = [path for path in NOTEBOOKS if "text_column" in declared(path)]
 SEARCH = next(path for path in NOTEBOOKS if path.stem == "05_search_and_ranking")
 FAIRNESS = next(path for path in NOTEBOOKS if path.stem == "07_fairness")
 LIGHT = [path for path in NOTEBOOKS if path.stem in ("00_start_here", "01_loss_derivation")]

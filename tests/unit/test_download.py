@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lib.datasets import __main__ as command_line
+from recsys_lib.commands import data as data_command
+from recsys_lib.commands.main import main
 from recsys_lib.datasets import download, registry
 from recsys_lib.datasets.download import DownloadError, download_dataset
 from recsys_lib.workbook import InputError
@@ -301,20 +302,20 @@ def test_an_unknown_set_names_the_nearest():
 
 
 def test_the_command_line(server, get, capsys, monkeypatch):
-    monkeypatch.setattr(command_line, "datasets", registry.datasets)
-    assert command_line.main(["list"]) == 0
+    monkeypatch.setattr(data_command, "datasets", registry.datasets)
+    assert main(["data", "list"]) == 0
     assert "not here" in capsys.readouterr().out
-    assert command_line.main(["get", "tiny"]) == 0
+    assert main(["data", "get", "tiny"]) == 0
     assert "complete and verified" in capsys.readouterr().out
-    assert command_line.main(["verify"]) == 0
+    assert main(["data", "verify"]) == 0
     assert "1 of 1 files" in capsys.readouterr().out
     get.path.write_bytes(b"spoiled")
-    assert command_line.main(["verify", "tiny"]) == 1
+    assert main(["data", "verify", "tiny"]) == 1
     assert "differs: some reviews.csv" in capsys.readouterr().out
-    assert command_line.main(["get"]) == 0
+    assert main(["data", "get"]) == 0
     assert get.path.read_bytes() == CONTENT
     capsys.readouterr()
-    assert command_line.main(["get", "tinny"]) == 1
+    assert main(["data", "get", "tinny"]) == 2
     assert 'Did you mean "tiny"' in capsys.readouterr().err
 
 

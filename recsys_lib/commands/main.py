@@ -1,0 +1,56 @@
+"""The commands of ``python -m recsys_lib``, and how they end."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from recsys_lib.commands.data import data
+from recsys_lib.commands.display import short
+from recsys_lib.commands.doctor import doctor
+from recsys_lib.commands.params import params
+from recsys_lib.commands.run import run
+from recsys_lib.workbook.errors import InputError
+from recsys_lib.workbook.files import runs_folder
+
+PROGRAM = "python -m recsys_lib"
+
+
+@click.group()
+def program() -> None:
+    """Rerun the workbook with your own parameters and data.
+
+    \b
+    What can be set:       python -m recsys_lib params 04
+    Run one notebook:      python -m recsys_lib run 04 -p profile full
+    Run what takes it:     python -m recsys_lib run -p dataset my_reviews.csv
+    Something is wrong:    python -m recsys_lib doctor
+    """
+
+
+for command in (run, params, data, doctor):
+    program.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; one line for a wrong argument or an interrupt.
+
+    Returns:
+        The exit code: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        program.main(given, prog_name=PROGRAM, standalone_mode=False)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except click.ClickException as error:  # wrong usage, told in click's own words
+        error.show()
+        return error.exit_code
+    except click.Abort:  # an interrupt; click has ended the line
+        folder = runs_folder() / "executed"
+        print(f"interrupted; what ran so far is kept in {short(folder)}", file=sys.stderr)
+        return 130
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

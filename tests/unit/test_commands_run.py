@@ -1,0 +1,369 @@
+"""`run`: notebooks in order, with parameters, going on after a failure and after an end."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from rich.console import Console
+
+from recsys_lib.commands import run as run_command
+from recsys_lib.commands.display import Display, section, share_done
+from recsys_lib.commands.main import main
+from recsys_lib.commands.run import run_all
+from recsys_lib.workbook import InputError, running, runs_folder
+from recsys_lib.workbook.files import project_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three notebooks; the second fails."""
+    bodies = {
+        "00_first": "print(profile, dataset, repr(seed))",
+        "01_fails": "from recsys_lib.workbook import InputError\nraise InputError('seed = 0: no')",
+        "02_last": "import os\nprint(os.path.basename(os.getcwd()))",
+    }
+    return write_notebooks(tmp_path_factory.mktemp("shop"), bodies)
+
+
+def write_notebooks(shop: Path, bodies: dict[str, str]) -> Path:
+    folder = shop / "notebooks"
+    folder.mkdir()
+    parameters = (
+        'profile: str = "quick"  # as everywhere\n'
+        'dataset: str = "auto"  # as everywhere\n'
+        "seed: int = 0  # as everywhere"
+    )
+    for name, body in bodies.items():
+        first = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=[first, new_code_cell(body)], metadata={"kernelspec": kernel})
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder
+
+
+def start(folder: Path, runs: Path, *arguments: str) -> subprocess.Popen:
+    """The command line on these notebooks, in a process group of its own."""
+    program = (
+        "import sys; from pathlib import Path; from recsys_lib.workbook import running;"
+        f"running.project_folder = lambda: Path({str(folder.parent)!r});"
+        "from recsys_lib.commands.main import main; sys.exit(main(['run', *sys.argv[1:]]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder.parent,
+        env=os.environ | {"RECSYS_RUNS": str(runs), "PYTHONPATH": str(project_folder())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    """One run of all three by the command line, and the runs folder."""
+    runs = tmp_path_factory.mktemp("runs")
+    process = start(folder, runs, "-p", "seed", "5", "-p", "profile", "full")
+    out, err = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err), runs
+
+
+def test_all_run_in_order_and_a_failure_ends_none(finished):
+    done, _ = finished
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["00_first", "01_fails", "02_last"]
+    assert [line.split()[1] for line in lines[:3]] == ["ok", "FAILED", "ok"]
+    assert "InputError: seed = 0: no" in lines[1]
+    assert lines[3].startswith("2 of 3 notebooks ran in")
+    assert lines[4].startswith("executed copies: ")
+    assert lines[5] == "failed: 01_fails"
+    assert lines[6:] == [
+        "",
+        "01_fails: cell 3: InputError: seed = 0: no",
+        "    from recsys_lib.workbook import InputError",
+        "    raise InputError('seed = 0: no')",
+        "  parameters: profile = 'full', seed = 5",
+    ]
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_executed_notebooks_are_saved_with_parameters_and_errors(finished):
+    _, runs = finished
+    saved = runs / "executed" / "auto-full-seed5"
+    assert {file.name for file in saved.iterdir()} == {
+        ".lock",
+        "00_first.ipynb",
+        "01_fails.ipynb",
+        "02_last.ipynb",
+    }
+    first = json.dumps(nbformat.read(saved / "00_first.ipynb", as_version=4))
+    assert "full auto 5" in first
+    failed = nbformat.read(saved / "01_fails.ipynb", as_version=4)
+    (error,) = [
+        output
+        for cell in failed.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
+    assert error.evalue == "seed = 0: no"
+    assert error.traceback == ["InputError: seed = 0: no"]  # one line, no stack
+
+
+def test_a_notebook_runs_in_its_own_folder(finished):
+    _, runs = finished
+    last = (runs / "executed" / "auto-full-seed5" / "02_last.ipynb").read_text(encoding="utf-8")
+    assert '"notebooks\\n"' in last
+
+
+def test_an_interrupt_is_one_line_and_keeps_what_ran(tmp_path):
+    slow = "import time\nprint('begun')\nopen('begun', 'w').close()\ntime.sleep(99)"
+    folder = write_notebooks(tmp_path, {"00_slow": slow})
+    process = start(folder, tmp_path / "runs")
+    until = time.monotonic() + 120
+    while not (folder / "begun").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until, "the slow cell did not begin"
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
+    _, err = process.communicate(timeout=120)
+    assert err == "\ninterrupted; what ran so far is kept in runs/executed\n"
+    assert process.returncode == 130
+    (kept,) = (tmp_path / "runs" / "executed" / "auto-quick-seed0").glob("[!.]*")
+    assert kept.name == "00_slow.ipynb"
+    assert not running.is_done(folder / "00_slow.ipynb", {}, kept)
+    cells = nbformat.read(kept, as_version=4).cells
+    assert "begun\n" in [output.get("text") for output in cells[-1].outputs]
+
+
+def test_a_kernel_that_dies_is_one_line_with_its_last_words(tmp_path):
+    dies = "import os, time\nos.write(2, b'out of luck')\ntime.sleep(1)\nos._exit(3)"
+    folder = write_notebooks(tmp_path, {"00_dies": dies})
+    outcome = running.run_notebook(folder / "00_dies.ipynb")
+    assert outcome.error == "DeadKernelError: Kernel died; it said: out of luck"
+    assert [file.name for file in outcome.executed.parent.iterdir()] == ["00_dies.ipynb"]
+
+
+@pytest.mark.parametrize("name", ["00", "first", "00_first", "notebooks/00_first.ipynb"])
+def test_a_notebook_has_short_names(folder, name):
+    assert running.notebook_files([name], folder) == [folder / "00_first.ipynb"]
+
+
+def test_the_order_is_the_reading_order(folder):
+    chosen = running.notebook_files(["02", "00"], folder)
+    assert [file.stem for file in chosen] == ["00_first", "02_last"]
+
+
+def test_an_unknown_notebook_is_one_line(folder):
+    with pytest.raises(InputError, match=r'"firts".*Did you mean "00_first"\?'):
+        running.notebook_files(["firts"], folder)
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
+    with pytest.raises(InputError, match=r'a parameter "sed"; there are: .*Did you mean "seed"\?'):
+        run_all([folder / "00_first.ipynb"], {"sed": "1"})
+    with pytest.raises(InputError, match=r'00_first has no parameter "sed"; it has: profile'):
+        running.run_notebook(folder / "00_first.ipynb", parameters={"sed": 1})
+    assert not runs_folder().exists()
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Runs are only noted: the parameters of each notebook by name."""
+    given = {}
+
+    def note(path, *, parameters, out, on_cell):
+        given[path.stem] = parameters
+        return running.Outcome(path.stem, 0, out, "")
+
+    monkeypatch.setattr(run_command, "run_notebook", note)
+    return given
+
+
+def test_each_notebook_gets_the_parameters_that_it_has(folder, tmp_path, pretended, capsys):
+    copy = tmp_path / "notebooks"
+    copy.mkdir()
+    for name, sets, extra in (
+        ("00_first", '"auto", "market"', ""),
+        ("02_last", '"market", "fashion", or a path to your own .csv', 'text_column: str = "text"'),
+    ):
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        source = notebook.cells[0].source
+        source = source.replace('"auto"  # as everywhere', f'"auto"  # {sets}')
+        notebook.cells[0].source = f"{source}\n{extra}"
+        nbformat.write(notebook, copy / f"{name}.ipynb")
+    files = running.notebook_files(folder=copy)
+    run_all(files, {"seed": "1", "text_column": "7"})
+    assert pretended == {"00_first": {"seed": 1}, "02_last": {"seed": 1, "text_column": "7"}}
+    pretended.clear()
+    table = tmp_path / "own.csv"
+    table.write_text("text,label\n", encoding="utf-8")
+    run_all(files, {"dataset": str(table)})
+    assert pretended == {"02_last": {"dataset": str(table)}}
+    assert "00_first  skipped: it takes no table of your own" in capsys.readouterr().out
+    pretended.clear()
+    with pytest.raises(InputError, match='"fashion" is not on this machine'):
+        run_all(files, {"dataset": "fashion"})
+    assert pretended == {}
+
+
+def test_a_set_that_a_notebook_does_not_use_skips_it(folder):
+    path = folder / "00_first.ipynb"
+    assert running.why_skipped(path, {"dataset": "fashion"}) == "it does not use fashion"
+    assert running.why_skipped(path, {"dataset": "no such set"}) == ""  # left to the check
+
+
+def test_no_notebooks_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="no notebooks"):
+        run_all(running.notebook_files(folder=tmp_path), {})
+
+
+def test_the_command_line_answers_a_wrong_name_in_one_line(capsys):
+    assert main(["run", "99_nothing"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith('error: notebook "99_nothing" is not in notebooks/')
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_a_rerun_goes_on_with_what_is_missing(folder, tmp_path, capsys):
+    files, out = [folder / "00_first.ipynb", folder / "02_last.ipynb"], tmp_path / "out"
+    assert run_all(files[:1], {"seed": "3"}, out=out) == 0
+    first = (out / "00_first.ipynb").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run_all(files, {"seed": "3"}, out=out) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "00_first  there already: --again runs it once more"
+    assert lines[1].startswith("02_last   ok")
+    assert (out / "00_first.ipynb").stat().st_mtime_ns == first
+    assert running.is_done(files[0], {"seed": 3}, out / "00_first.ipynb")
+    assert not running.is_done(files[0], {"seed": 4}, out / "00_first.ipynb")
+    assert run_all(files[:1], {"seed": "3"}, out=out, again=True) == 0
+    assert (out / "00_first.ipynb").stat().st_mtime_ns > first
+
+
+def test_a_changed_notebook_or_table_runs_again(folder, tmp_path):
+    path, table = tmp_path / "00_first.ipynb", tmp_path / "own.csv"
+    path.write_bytes((folder / "00_first.ipynb").read_bytes())
+    table.write_text("text\nfine\n", encoding="utf-8")
+    before = running.fingerprint(path, {"dataset": str(table)})
+    assert before == running.fingerprint(path, {"dataset": str(table)})
+    table.write_text("text\nbad\n", encoding="utf-8")
+    changed = running.fingerprint(path, {"dataset": str(table)})
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source += "\nprint(1)"
+    nbformat.write(notebook, path)
+    assert len({before, changed, running.fingerprint(path, {"dataset": str(table)})}) == 3
+
+
+def test_a_failed_copy_is_run_again_and_a_strange_file_is_left_alone(folder, tmp_path):
+    out = tmp_path / "out"
+    assert run_all([folder / "01_fails.ipynb"], {}, out=out) == 1
+    assert not running.is_done(folder / "01_fails.ipynb", {}, out / "01_fails.ipynb")
+    running.check_free(out / "01_fails.ipynb")  # the copy of a run may be replaced
+    mine = out / "00_first.ipynb"
+    mine.write_text("my own notes", encoding="utf-8")
+    with pytest.raises(InputError, match=r"00_first\.ipynb is there and is not the copy"):
+        run_all([folder / "00_first.ipynb"], {}, out=out)
+    assert mine.read_text(encoding="utf-8") == "my own notes"
+
+
+def test_two_commands_on_one_folder(folder, tmp_path):
+    with (
+        running.one_command_at_a_time(tmp_path / "out"),
+        pytest.raises(InputError, match="another command is running notebooks into"),
+    ):
+        run_all([folder / "00_first.ipynb"], {}, out=tmp_path / "out")
+    assert run_all([folder / "00_first.ipynb"], {}, out=tmp_path / "out") == 0
+
+
+def test_a_command_that_is_killed_loses_nothing(tmp_path):
+    body = "import time\nopen('begun', 'w').close()\ntime.sleep(0 if seed == 1 else 99)"
+    folder = write_notebooks(tmp_path, {"00_slow": body})
+    out = tmp_path / "out"
+    assert run_all([folder / "00_slow.ipynb"], {"seed": "1"}, out=out) == 0
+    whole = (out / "00_slow.ipynb").read_bytes()
+    (folder / "begun").unlink()
+    process = start(folder, tmp_path / "runs", "-p", "seed", "2", "--out", str(out))
+    until = time.monotonic() + 120
+    while not (folder / "begun").exists():
+        assert time.monotonic() < until, "the slow cell did not begin"
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert (out / "00_slow.ipynb").read_bytes() == whole
+    with running.one_command_at_a_time(out):
+        pass  # the system has released the lock
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("profile: full\n  seed: [", r"line 2 is not YAML"),
+        ("- profile", r'lines like "profile: full"; it holds a list'),
+        ("seed: one", r'seed = "one" must be a whole number'),
+        ("seed: 1.5", r"seed = 1.5 must be a whole number"),
+    ],
+)
+def test_a_broken_file_of_parameters_is_one_line(text, says, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "project_folder", lambda: folder.parent)
+    file = tmp_path / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert main(["run", "00", "--params", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(says, line), line
+
+
+def test_a_file_of_parameters_stands_behind_the_command_line(
+    folder, tmp_path, pretended, monkeypatch
+):
+    monkeypatch.setattr(running, "project_folder", lambda: folder.parent)
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 4\nprofile: full\n", encoding="utf-8")
+    assert main(["run", "00", "--params", str(file), "-p", "seed", "5"]) == 0
+    assert pretended == {"00_first": {"seed": 5, "profile": "full"}}
+    assert main(["run", "00", "--params", str(tmp_path / "none.yaml")]) == 2
+
+
+def test_a_wrong_option_is_explained_without_a_traceback(capsys):
+    assert main(["run", "--nope"]) == 2
+    err = capsys.readouterr().err
+    assert "No such option" in err
+    assert "Traceback" not in err
+
+
+def test_the_live_line_names_section_and_time_left(folder):
+    notebook = nbformat.read(folder / "00_first.ipynb", as_version=4)
+    heading = nbformat.v4.new_markdown_cell("## 1 · Batches\n\nWhy they are ragged.")
+    cells = [notebook.cells[0], heading, *notebook.cells[1:], nbformat.v4.new_code_cell("1")]
+    assert [section(cells, i) for i in range(4)] == ["parameters", *["1 · Batches"] * 3]
+    assert [share_done(cells, i, None) for i in range(4)] == [0, 1 / 3, 1 / 3, 2 / 3]
+    assert share_done(cells, 3, [1.0, 0, 2.0, 5.0]) == 3 / 8
+    assert share_done(cells, 3, [1.0]) == 2 / 3  # of another version of the notebook
+    shown = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Display(["00_first"], shown) as display:
+        with display.notebook("00_first", Path("nothing")) as on_cell:
+            on_cell(nbformat.v4.new_notebook(cells=cells), 2)
+            display._bar.refresh()
+        display.outcome(running.Outcome("00_first", 3, Path("x"), "cell 2: [red]no[/red]"))
+    text = shown.file.getvalue()
+    assert "1 · Batches" in text
+    assert "s left" in text
+    assert "00_first  FAILED     3 s  cell 2: [red]no[/red]" in text
+
+
+def test_an_own_table_and_a_wrong_dataset_name_their_folder(folder):
+    path = folder / "00_first.ipynb"
+    own = running.executed_folder(path, {"dataset": "/a/b/my shop.csv"})
+    assert own == runs_folder() / "executed" / "my shop-quick-seed0"
+    wrong = running.executed_folder(path, {"dataset": "../../x", "seed": "a/b"})
+    assert wrong.parent == runs_folder() / "executed"
