@@ -67,8 +67,8 @@ class Display:
         def on_cell(notebook, index: int) -> None:
             done = share_done(notebook.cells, index, seconds)
             spent = time.monotonic() - began
-            left = f", {spent / done - spent:.0f} s left" if done > 0.02 else ""
-            where = section(notebook.cells, index) + left
+            left = f"{spent / done - spent:.0f} s left · " if done > 0.02 else ""
+            where = left + section(notebook.cells, index)
             self._bar.update(task, completed=done, where=where)
 
         try:

@@ -140,7 +140,8 @@ def _summary(
 ) -> int:
     failed = [outcome for outcome in outcomes if not outcome.ok]
     total = sum(outcome.seconds for outcome in outcomes)
-    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks ran in {total:.0f} s")
+    if outcomes:
+        print(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks ran in {total:.0f} s")
     for folder in sorted({target.parent for target in targets.values()}):
         print(f"executed copies: {short(folder)}")
     if failed:
