@@ -10,6 +10,7 @@ from recsys_lib.commands.display import short
 from recsys_lib.commands.doctor import doctor
 from recsys_lib.commands.params import params
 from recsys_lib.commands.run import run
+from recsys_lib.commands.student import student
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import runs_folder
 
@@ -28,7 +29,7 @@ def program() -> None:
     """
 
 
-for command in (run, params, data, doctor):
+for command in (run, params, data, doctor, student):
     program.add_command(command)
 
 
