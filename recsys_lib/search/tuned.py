@@ -410,7 +410,7 @@ def _kept(
     }
     folder = artifact(f"search-{kind}", key, build, runs=runs)
     rest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    examples, first_weight = rest.pop("examples"), rest.pop("first_weight")
+    examples, first_weight = rest.pop("examples"), rest.pop("first_weight", 0.0)
     result = FitResult(history=pd.read_parquet(folder / "history.parquet"), **rest)
     return TunedRanker(
         folder,
