@@ -30,7 +30,7 @@ run: $(STAMP)  ## run the notebooks in order [NOTEBOOKS="03 04" PROFILE=full SEE
 		$(if $(DATASET),-p dataset '$(DATASET)') \
 		$(if $(SEED),-p seed '$(SEED)') $(ARGS)
 
-test: lint  ## check everything: style, unit tests, every notebook [ARGS="-k losses", or "-n 2" for two at a time]
+test: lint  ## check everything: style, unit tests, every notebook [ARGS="-k losses"]
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 lab: $(STAMP)  ## open the workbook in JupyterLab

@@ -10,8 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from recsys_lib.workbook.files import project_folder
 from recsys_lib.workbook.results import in_band, proposed_band
 
@@ -25,8 +23,7 @@ class Validation:
     returncode: int
     stopped: bool  # it hung, or its kernel died, and was ended after `timeout`
     log: str  # what pytest printed
-    seconds: float  # on the clock
-    cpu_seconds: float  # of computing, by all its processes and threads
+    seconds: float
     megabytes: float  # the largest memory of one of its processes
     cells: list[dict]  # as nbval_record writes them
     payload: dict | None  # the recorded numbers
@@ -90,20 +87,18 @@ def validate(path: Path, *, dataset: str, runs: Path, data: Path | None, timeout
         process = subprocess.Popen(
             command, cwd=project_folder(), env=environment, stdout=log, stderr=subprocess.STDOUT
         )
-        returncode, stopped, cpu_seconds, kilobytes = _wait(process, timeout)
+        returncode, stopped, kilobytes = _wait(process, timeout)
         log.seek(0)
         text = log.read()
     seconds = time.perf_counter() - began
     cells = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
     file = runs / "results" / path.stem / f"{dataset}-quick-seed0.json"
     payload = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    megabytes = kilobytes / 1024
-    return Validation(returncode, stopped, text, seconds, cpu_seconds, megabytes, cells, payload)
+    return Validation(returncode, stopped, text, seconds, kilobytes / 1024, cells, payload)
 
 
-def _wait(process: subprocess.Popen, timeout: float) -> tuple[int, bool, float, int]:
-    """The exit code, whether it had to be ended, seconds of computing, and the largest memory of a
-    process in KiB: of it and of all the processes that it waited for."""
+def _wait(process: subprocess.Popen, timeout: float) -> tuple[int, bool, int]:
+    """The exit code, whether it had to be ended, and the largest memory of a process, in KiB."""
     # An interrupt lets pytest end the kernel; what does not heed it is killed.
     signals = [(timeout, signal.SIGINT), (timeout + 20, signal.SIGKILL)]
     stopped = False
@@ -113,7 +108,7 @@ def _wait(process: subprocess.Popen, timeout: float) -> tuple[int, bool, float, 
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
             kilobytes = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
-            return process.returncode, stopped, usage.ru_utime + usage.ru_stime, kilobytes
+            return process.returncode, stopped, kilobytes
         if signals and time.monotonic() - began > signals[0][0]:
             process.send_signal(signals.pop(0)[1])
             stopped = True
@@ -122,11 +117,6 @@ def _wait(process: subprocess.Popen, timeout: float) -> tuple[int, bool, float, 
 
 def update_expected(file: Path, key: str, results: dict[str, dict]) -> None:
     """Keep the bands that hold, move those that do not, propose bands for new numbers."""
-    with FileLock(Path(tempfile.gettempdir()) / f"{file.name}.lock"):  # of each data set's test
-        _update_expected(file, key, results)
-
-
-def _update_expected(file: Path, key: str, results: dict[str, dict]) -> None:
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"bands": {}}
     old = content["bands"].get(key, {})
     new = {}

@@ -12,18 +12,13 @@ import pytest
 from recsys_lib.workbook.files import find_data
 from recsys_lib.workbook.results import band_text, compare, expected_file, expected_results
 from recsys_lib.workbook.running import notebook_files
-from tests.conftest import ROW
 from tests.notebooks.harness import update_expected, validate
 from tests.notebooks.rules import real_dataset
 from tests.notebooks.samples import sample_project
 
-# Seconds that a notebook may take on two quiet cores, and the seconds of computing that it may use:
-# those that two cores have in that time, and half as much again, because beside another worker each
-# core is slower. Time on the clock would depend on what else the machine is doing.
-SECONDS = {"03_fine_tuning": 150, "05_search_and_ranking": 120, "06_interpretability": 120}
-SECONDS |= {"07_fairness": 120}
-SECONDS_OTHERS = 90
-CORES, SLACK = 2, 1.5
+# Twice the seconds that a notebook may take on two quiet cores: test machines are noisy.
+SECONDS = {"03_fine_tuning": 300, "05_search_and_ranking": 240, "06_interpretability": 240}
+SECONDS_OTHERS = 180
 MEGABYTES = 3000
 NOTEBOOKS = notebook_files()
 # Looked for before a test has its own runs folder.
@@ -42,29 +37,32 @@ def shared_runs(tmp_path_factory) -> dict[bool, Path]:
     ("path", "dataset"), RUNS, ids=[f"{dataset}-{path.stem}" for path, dataset in RUNS]
 )
 @pytest.mark.timeout(0)  # the harness has its own limit
-def test_notebook(path, dataset, shared_runs, request):
+def test_notebook(path, dataset, shared_runs, notebook_rows, request):
     data = DATA.get(dataset)
-    limit = CORES * SLACK * SECONDS.get(path.stem, SECONDS_OTHERS)
+    limit = SECONDS.get(path.stem, SECONDS_OTHERS)
     runs = shared_runs[dataset != "market"]
-    done = validate(path, dataset=dataset, runs=runs, data=data, timeout=3 * limit)
+    done = validate(path, dataset=dataset, runs=runs, data=data, timeout=2 * limit)
     if request.config.getoption("--update-expected") and done.payload is not None:
         update_expected(expected_file(path.stem), f"{dataset}-quick", done.payload["results"])
     faults = done.faults()
     left = left_bands(path.stem, dataset, done.payload)
     recorded = len(done.payload["results"]) if done.payload else 0
-    cells = [
-        path.stem,
-        dataset,
-        f"{done.seconds:.0f}",
-        f"{done.cpu_seconds:.0f}",
-        f"{done.megabytes:.0f}",
-        str(done.compared),
-        "{}/{}".format(*done.exercises),
-        f"{recorded - len(left)}/{recorded}",
-    ]
-    request.node.user_properties.append((ROW, {"cells": cells, "left": left}))
-    if done.cpu_seconds > limit:
-        faults.append(f"{done.cpu_seconds:.0f} s of computing, more than {limit:.0f}")
+    notebook_rows.append(
+        {
+            "cells": [
+                path.stem,
+                dataset,
+                f"{done.seconds:.0f}",
+                f"{done.megabytes:.0f}",
+                str(done.compared),
+                "{}/{}".format(*done.exercises),
+                f"{recorded - len(left)}/{recorded}",
+            ],
+            "left": left,
+        }
+    )
+    if done.seconds > limit:
+        faults.append(f"{done.seconds:.0f} s, more than {limit}")
     if done.megabytes > MEGABYTES:
         faults.append(f"{done.megabytes:.0f} MB, more than {MEGABYTES}")
     assert not faults + left, "\n".join([*faults, *left, done.log[-6000:]])
@@ -107,7 +105,6 @@ def test_the_harness_passes_the_sample(sample, tmp_path):
     assert done.payload["dataset"] == "market"
     assert done.payload["results"]["score"] == {"value": 0.75}
     assert 50 < done.megabytes < MEGABYTES
-    assert 0.5 < done.cpu_seconds < 60  # its kernel counts: to start one alone takes half a second
     bands = {"score": {"value": 0.7, "tolerance": 0.01}, "ratio": {"at_least": 4}}
     moved = compare(done.payload["results"], bands)
     assert moved["ok"].tolist() == [False, True]

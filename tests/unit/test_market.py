@@ -86,11 +86,11 @@ def test_parts_do_not_depend_on_the_sizes_of_others():
 
 
 def test_small_worlds_are_quick_and_may_lack_parts():
-    start = time.process_time()
+    start = time.perf_counter()
     tiny = make_market(1, n_products=10, n_shoppers=1, n_queries=0, n_reviews=0, n_impressions=0)
     make_market(2, **SMALL)
     # 200 of the small ones are simulated later; they take about 0.1 s
-    assert time.process_time() - start < 3
+    assert time.perf_counter() - start < 3
     assert len(tiny.reviews) == len(tiny.impressions) == len(tiny.queries) == 0
     assert tiny.reviews["text"].dtype == make_market(2, **SMALL).reviews["text"].dtype
 
