@@ -30,7 +30,7 @@ LOSSES = ("bce", "ranknet", "lambdarank", "listnet")
 _LISTWISE = {"ranknet": ranknet, "lambdarank": lambdarank, "listnet": listnet}
 _BLOCK = 20_000  # pairs encoded at a time
 
-Lists = tuple[Encoded, np.ndarray, np.ndarray] | tuple[Encoded, np.ndarray, np.ndarray, np.ndarray]
+Lists = tuple[Encoded, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ def fit_crossencoder(
     queries: np.ndarray,
     *,
     loss: str = "bce",
-    first_scores: np.ndarray | None = None,
     config: TrainConfig | None = None,
     max_grade: float | None = None,
     chunk_size: int | None = None,
@@ -76,17 +75,13 @@ def fit_crossencoder(
         loss: "bce": each pair for itself, its target being grade / max_grade; "ranknet",
             "lambdarank" or "listnet": the pairs of a query against one another, see
             `losses.ranking`. Lists in which these find nothing to learn are left out.
-        first_scores: (n,) scores of the pairs by the ranker whose lists are to be re-ordered. They
-            are added to the logits, in training and validation, so that the model learns what to
-            change about that order. Their scale is that of the logits: for cosines about 10.
         config: `batch_size` and `max_tokens` count pairs with "bce", else queries and the tokens
             of their lists.
         max_grade: the grade that means certainly relevant, by default the highest of `grades`.
         chunk_size: pairs whose activations are held at a time, see `gradient_cache`. None holds
             the whole batch.
-        valid: encoded pairs, grades and queries (and first_scores, where these are given) of the
-            validation part. The model ends with the weights of its best validation by NDCG@k. Never
-            give the test part.
+        valid: encoded pairs, grades and queries of the validation part. The model ends with the
+            weights of its best validation by NDCG@k. Never give the test part.
         k: ranks that count in validation.
         run_dir, resume, progress, on_step: see `training.fit`.
 
@@ -96,12 +91,8 @@ def fit_crossencoder(
     """
     config = config or TrainConfig()
     grades, queries = _checked_lists("training", pairs, grades, queries)
-    first = _checked_first("training", first_scores, len(pairs))
     if valid is not None:
-        if len(valid) != (3 if first_scores is None else 4):
-            raise InputError("valid needs first_scores just where the training part has them.")
-        known = _checked_first("validation", valid[3] if len(valid) == 4 else None, len(valid[0]))
-        valid = (valid[0], *_checked_lists("validation", *valid[:3]), known)
+        valid = (valid[0], *_checked_lists("validation", *valid))
         if not (valid[1] > 0).any():
             raise InputError("the validation part has no grade above 0: nothing can be measured.")
     if loss not in LOSSES:
@@ -129,7 +120,6 @@ def fit_crossencoder(
                 pairs,
                 [lists[i] for i in chosen],
                 grades / top if loss == "bce" else grades,
-                first,
                 loss,
                 examples,
                 chunk_size=chunk_size,
@@ -141,10 +131,10 @@ def fit_crossencoder(
         return total
 
     def validate() -> dict:
-        logits = predict(model, valid[0], precision=config.precision) + valid[3]
+        logits = predict(model, valid[0], precision=config.precision)
         return {"valid_metric": list_ndcg(valid[1], logits, valid[2], k)}
 
-    arrays = [pairs.ids, pairs.offsets, grades, queries, first]
+    arrays = [pairs.ids, pairs.offsets, grades, queries]
     if valid is not None:
         arrays += [valid[0].ids, valid[0].offsets, *valid[1:]]
     return run_steps(
@@ -184,7 +174,7 @@ def rerank(
         candidates: (Q, K) ints, rows of `texts` in the order of a first ranker; -1 for none.
         texts: of the catalog's products.
         k: candidates to score of each query; None for all. What stands behind keeps its order.
-        first_scores: (Q, K), added to the logits, for a model that was trained with such scores.
+        first_scores: (Q, K), what the first ranker says, weighed; added to the logits.
         max_length: tokens of a pair; the longer text of a pair is cut first.
         batch_tokens: cells of one batch, padding included; texts of like length go together.
         precision: see `models.autocast`. progress: show a bar.
@@ -255,7 +245,6 @@ def _add_gradient(
     pairs: Encoded,
     lists: list[np.ndarray],
     targets: np.ndarray,
-    first: np.ndarray,
     loss: str,
     examples: int,
     *,
@@ -270,7 +259,6 @@ def _add_gradient(
     size = chunk_size or -(-len(rows) // accelerator.num_processes)
     chunks, order = make_chunks(pairs, rows, size)
     places = torch.from_numpy(order).to(accelerator.device)
-    added = torch.from_numpy(first[rows]).to(accelerator.device)
 
     def forward(chunk: Chunk) -> torch.Tensor:
         batch = collate(*chunk, multiple_of=8)
@@ -283,7 +271,7 @@ def _add_gradient(
         forward,
         chunks,
         lambda logits: (
-            list_loss(logits[places] + added, targets[rows], sizes, loss) * (len(lists) / examples)
+            list_loss(logits[places], targets[rows], sizes, loss) * (len(lists) / examples)
         ),
         seed=seed,
         cached=chunk_size is not None,
@@ -332,16 +320,6 @@ def _checked_lists(
             "out what was not judged."
         )
     return grades, queries
-
-
-def _checked_first(part: str, scores: np.ndarray | None, n: int) -> np.ndarray:
-    """(n,) float32, zeros where there are none."""
-    if scores is None:
-        return np.zeros(n, dtype=np.float32)
-    scores = np.asarray(scores, dtype=np.float32)
-    if scores.shape != (n,) or not np.isfinite(scores).all():
-        raise InputError(f"the {part} part's first_scores must be {n} finite numbers.")
-    return scores
 
 
 def _checked_candidates(
