@@ -24,7 +24,13 @@ from traitlets import Unicode
 from traitlets.config import Config
 
 from recsys_lib.workbook.errors import InputError, nearest, saving
-from recsys_lib.workbook.files import MAIN_FILES, atomic_write, project_folder, runs_folder
+from recsys_lib.workbook.files import (
+    MAIN_FILES,
+    atomic_write,
+    find_data,
+    project_folder,
+    runs_folder,
+)
 from recsys_lib.workbook.parameters import check_names, declared
 from recsys_lib.workbook.settings import is_table_path
 
@@ -171,10 +177,10 @@ def run_notebook(
 
 def fingerprint(path: Path, parameters: Mapping[str, object]) -> str:
     """SHA-256 of what a run is made from: the notebook's cells, the parameters, an own table's
-    bytes, the library's sources and where real data lie."""
+    bytes, the library's sources and the real data sets that are here."""
     cells = [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
     given = {name: parameters[name] for name in sorted(parameters)}
-    data = os.environ.get("RECSYS_DATA", "")
+    data = [str(find_data(name)) for name in MAIN_FILES]
     digest = hashlib.sha256(json.dumps([cells, given, data], default=str).encode("utf-8"))
     library = Path(__file__).resolve().parents[1]
     tables = [Path(str(given[name])) for name in ("dataset", "judgements") if given.get(name)]

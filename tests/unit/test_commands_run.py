@@ -265,6 +265,15 @@ def test_a_changed_notebook_or_table_runs_again(folder, tmp_path):
     assert len({before, changed, running.fingerprint(path, {"dataset": str(table)})}) == 3
 
 
+def test_a_run_is_made_anew_when_real_data_have_come(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECSYS_DATA", "")
+    before = running.fingerprint(folder / "00_first.ipynb", {})
+    reviews = runs_folder() / "data" / "clothing" / "reviews.csv"
+    reviews.parent.mkdir(parents=True)
+    reviews.write_text("text\n", encoding="utf-8")
+    assert running.fingerprint(folder / "00_first.ipynb", {}) != before
+
+
 def test_a_failed_copy_is_run_again_and_a_strange_file_is_left_alone(folder, tmp_path):
     out = tmp_path / "out"
     assert run_all([folder / "01_fails.ipynb"], {}, out=out) == 1
