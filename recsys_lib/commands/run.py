@@ -22,8 +22,7 @@ from recsys_lib.workbook.running import (
     run_notebook,
     why_skipped,
 )
-
-_SOURCE_LINES = 6  # of a cell that failed
+from recsys_lib.workbook.settings import is_table_path, resolve_dataset
 
 
 @click.command()
@@ -87,8 +86,8 @@ def run_all(
         The exit code: 0 if all ran to their end, else 1.
 
     Raises:
-        InputError: no notebook, a parameter or value that none takes, a folder in use or with
-            files of somebody else; nothing has run then.
+        InputError: no notebook, or none that the data set is for; a parameter or value that none
+            takes; a folder in use or with files of somebody else. Nothing has run then.
     """
     if not files:
         raise InputError(f"there are no notebooks in {project_folder().name}/notebooks/.")
@@ -100,6 +99,9 @@ def run_all(
                 f'none of these notebooks has a parameter "{name}"; there are: '
                 f"{', '.join(known)}.{nearest(name, known)}"
             )
+    dataset = given.get("dataset")
+    if isinstance(dataset, str) and is_table_path(dataset):
+        resolve_dataset(dataset, (), own_table=True)  # a table that is not there is told first
     skipped = {path: why_skipped(path, {**given, **plans[path]}) for path in files}
     targets = {}
     for path in files:
@@ -123,6 +125,8 @@ def run_all(
                     )
                 outcomes.append(outcome)
                 display.outcome(outcome)
+    if all(skipped.values()):
+        raise InputError(f'no notebook could use dataset = "{dataset}"; the lines above say why.')
     return _summary(outcomes, targets, {path.stem: plans[path] for path in files})
 
 
@@ -148,7 +152,7 @@ def _summary(
         print(f"failed: {', '.join(outcome.notebook for outcome in failed)}")
     for outcome in failed:
         print(f"\n{outcome.notebook}: {outcome.error}")
-        for line in outcome.source.strip().splitlines()[-_SOURCE_LINES:]:
+        for line in outcome.source.strip().splitlines():
             print(f"    {line}")
         values = [f"{name} = {value!r}" for name, value in plans[outcome.notebook].items()]
         print(f"  parameters: {', '.join(values) or 'as the notebook has them'}")

@@ -216,6 +216,17 @@ def test_each_notebook_gets_the_parameters_that_it_has(folder, tmp_path, pretend
     assert pretended == {}
 
 
+def test_a_table_that_is_not_there_or_that_nothing_takes_is_refused(folder, tmp_path, pretended):
+    files = running.notebook_files(folder=folder)
+    with pytest.raises(InputError, match=r'"nowhere/my\.csv" is not a file'):
+        run_all(files, {"dataset": "nowhere/my.csv"})
+    table = tmp_path / "own.csv"
+    table.write_text("text,label\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no notebook could use dataset"):
+        run_all(files, {"dataset": str(table)})
+    assert pretended == {}
+
+
 def test_a_set_that_a_notebook_does_not_use_skips_it(folder):
     path = folder / "00_first.ipynb"
     assert running.why_skipped(path, {"dataset": "fashion"}) == "it does not use fashion"
