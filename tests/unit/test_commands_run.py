@@ -189,7 +189,9 @@ def pretended(monkeypatch):
     return given
 
 
-def test_each_notebook_gets_the_parameters_that_it_has(folder, tmp_path, pretended, capsys):
+def test_each_notebook_gets_the_parameters_that_it_has(
+    folder, tmp_path, pretended, capsys, monkeypatch
+):
     copy = tmp_path / "notebooks"
     copy.mkdir()
     for name, sets, extra in (
@@ -211,6 +213,7 @@ def test_each_notebook_gets_the_parameters_that_it_has(folder, tmp_path, pretend
     assert pretended == {"02_last": {"dataset": str(table)}}
     assert "00_first  skipped: it takes no table of your own" in capsys.readouterr().out
     pretended.clear()
+    monkeypatch.delenv("RECSYS_DATA", raising=False)
     with pytest.raises(InputError, match='"fashion" is not on this machine'):
         run_all(files, {"dataset": "fashion"})
     assert pretended == {}
