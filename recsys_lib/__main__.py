@@ -4,4 +4,5 @@ import sys
 
 from recsys_lib.commands.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # the workers of a sweep import this file
+    sys.exit(main())

@@ -11,6 +11,7 @@ from recsys_lib.commands.doctor import doctor
 from recsys_lib.commands.params import params
 from recsys_lib.commands.run import run
 from recsys_lib.commands.student import student
+from recsys_lib.commands.sweep import sweep
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import runs_folder
 
@@ -25,11 +26,12 @@ def program() -> None:
     What can be set:       python -m recsys_lib params 04
     Run one notebook:      python -m recsys_lib run 04 -p profile full
     Run what takes it:     python -m recsys_lib run -p dataset my_reviews.csv
+    Several at a time:     python -m recsys_lib sweep 04 --seeds 5
     Something is wrong:    python -m recsys_lib doctor
     """
 
 
-for command in (run, params, data, doctor, student):
+for command in (run, sweep, params, data, doctor, student):
     program.add_command(command)
 
 
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except click.Abort:  # an interrupt; click has ended the line
-        folder = runs_folder() / "executed"
+        folder = runs_folder()
         print(f"interrupted; what ran so far is kept in {short(folder)}", file=sys.stderr)
         return 130
     except SystemExit as end:

@@ -163,8 +163,24 @@ def _from_file(file: Path | None) -> dict[str, object]:
     """The parameters of a YAML file; none without a file."""
     if file is None:
         return {}
+    content = read_yaml(file)
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise InputError(
+            f'{file} must hold lines like "profile: full"; it holds a {type(content).__name__}.'
+        )
+    return content
+
+
+def read_yaml(file: Path) -> object:
+    """What a YAML file holds; None where it is empty.
+
+    Raises:
+        InputError: it cannot be read, is no text, or is not YAML; the line where that is known.
+    """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}.") from None
     except UnicodeDecodeError:
@@ -176,10 +192,3 @@ def _from_file(file: Path | None) -> dict[str, object]:
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or "it cannot be read"
         raise InputError(f"{file}{where} is not YAML: {what}.") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(
-            f'{file} must hold lines like "profile: full"; it holds a {type(content).__name__}.'
-        )
-    return content

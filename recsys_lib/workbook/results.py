@@ -125,6 +125,20 @@ def results_file(settings: Settings) -> Path:
     return settings.runs / "results" / settings.notebook / file
 
 
+def recorded_in(notebook: Mapping) -> dict | None:
+    """What the results cell of a notebook (as nbformat or JSON has it) carries; see `payload`."""
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if MIME_TYPE in output.get("data", {}):
+                return output["data"][MIME_TYPE]
+    return None
+
+
+def executed_results(executed: Path) -> dict | None:
+    """What an executed notebook recorded; None where it did not come to its results."""
+    return recorded_in(json.loads(executed.read_text(encoding="utf-8")))
+
+
 def expected_file(notebook: str) -> Path:
     """Where the bands of a notebook's numbers are kept."""
     return project_folder() / "tests" / "expected" / f"{notebook}.json"

@@ -7,20 +7,22 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 import zmq
 from filelock import FileLock, Timeout
 from jupyter_client import AsyncKernelManager
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from traitlets import Unicode
+from traitlets import Int, Unicode
 from traitlets.config import Config
 
 from recsys_lib.workbook.errors import InputError, nearest, saving
@@ -36,6 +38,7 @@ from recsys_lib.workbook.settings import is_table_path
 
 KERNEL = "python3"
 MADE_FROM = "recsys_workbook_made_from"  # in an executed notebook's metadata: `fingerprint`
+_SECONDS_BETWEEN_LOOKS = 0.2  # at the memory of a kernel that has a bound
 # What goes to a kernel and back passes through the loopback network; kernels warn if it is open.
 _ENCRYPTED = {"transport_encryption": "auto"} if zmq.has("curve") else {}
 
@@ -44,14 +47,38 @@ class QuietKernel(AsyncKernelManager):
     """A kernel whose own messages go to the file `said` and not to the terminal.
 
     What cells print does not pass there. A kernel that is interrupted logs that it was, and one
-    that dies may have said why.
+    that dies may have said why. One that takes more than `memory` bytes, with its own processes,
+    is ended.
     """
 
     said = Unicode().tag(config=True)
+    memory = Int(0).tag(config=True)  # 0: no bound
 
     async def start_kernel(self, **options) -> None:
         with open(self.said, "ab") as file:
             await super().start_kernel(stderr=file, **options)
+        if self.memory:
+            watch = (self.provisioner.pid, self.memory, Path(self.said))
+            threading.Thread(target=_bound_memory, args=watch, daemon=True).start()
+
+
+def _bound_memory(pid: int, limit: int, said: Path) -> None:
+    """End a process that takes more than `limit` bytes, with its children, and say so."""
+    with suppress(psutil.NoSuchProcess):
+        kernel = psutil.Process(pid)
+        while kernel.is_running() and kernel.status() != psutil.STATUS_ZOMBIE:
+            taken = kernel.memory_info().rss
+            for child in kernel.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    taken += child.memory_info().rss
+            if taken > limit:
+                with said.open("a", encoding="utf-8") as file:
+                    file.write(
+                        f"\nended at {taken / 1e9:.1f} GB, its bound is {limit / 1e9:.1f} GB"
+                    )
+                kernel.kill()
+                return
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 class ReportingEngine(NBClientEngine):
@@ -120,6 +147,7 @@ def run_notebook(
     parameters: Mapping[str, object] | None = None,
     out: Path | None = None,
     on_cell: Callable[[nbformat.NotebookNode, int], None] | None = None,
+    memory: int | None = None,
 ) -> Outcome:
     """Run one notebook with papermill and save it with its outputs, also where a cell fails.
 
@@ -131,6 +159,7 @@ def run_notebook(
         parameters: values in place of those in its parameters cell.
         out: where the executed notebook goes; by default below ``runs/executed/``.
         on_cell: called before each cell with the notebook and the cell's index.
+        memory: bytes that the kernel and its processes may take; a run that takes more fails.
 
     Raises:
         InputError: a parameter that the notebook does not have, or a full disk. Values are checked
@@ -158,7 +187,10 @@ def run_notebook(
                 cwd=str(path.parent),
                 progress_bar=False,
                 kernel_manager_class=QuietKernel,
-                config=Config(KernelManager=_ENCRYPTED, QuietKernel={"said": str(said)}),
+                config=Config(
+                    KernelManager=_ENCRYPTED,
+                    QuietKernel={"said": str(said), "memory": memory or 0},
+                ),
                 on_cell=on_cell,
             )
             _mark(part, made_from)
@@ -188,6 +220,12 @@ def fingerprint(path: Path, parameters: Mapping[str, object]) -> str:
         if file.is_file():
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def executed_seconds(executed: Path) -> float:
+    """How long the run of an executed notebook took."""
+    metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
+    return float(metadata["papermill"]["duration"])
 
 
 def is_done(path: Path, parameters: Mapping[str, object], out: Path) -> bool:

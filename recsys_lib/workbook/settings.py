@@ -95,7 +95,7 @@ def _usable_cores() -> int:
     return cores
 
 
-def _usable_memory() -> int:
+def usable_memory() -> int:
     """Bytes of main memory that this process may use."""
     total = psutil.virtual_memory().total
     limit = _read_words("/sys/fs/cgroup/memory.max")
@@ -115,7 +115,7 @@ def detect_hardware() -> Hardware:
     import torch
 
     threads = min(torch.get_num_threads(), _usable_cores())
-    memory = _usable_memory() / 2**30
+    memory = usable_memory() / 2**30
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         precision = "bf16" if card.major >= 8 else "fp32"

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from recsys_lib.workbook.results import MIME_TYPE, band_text, in_band
+from recsys_lib.workbook.results import MIME_TYPE, band_text, in_band, recorded_in
 
 MAX_LINES = 25  # non-blank, of one cell
 MAX_BYTES = 3_000_000
@@ -48,15 +48,6 @@ def output_text(cell: Notebook) -> str:
         data = output.get("data", {})
         parts.append(data.get("text/markdown") or data.get("text/plain", ""))
     return "\n".join("".join(part) for part in parts)
-
-
-def recorded(notebook: Notebook) -> dict | None:
-    """What the results cell carries as JSON."""
-    for _, cell in code_cells(notebook):
-        for output in cell.outputs:
-            if MIME_TYPE in output.get("data", {}):
-                return output.data[MIME_TYPE]
-    return None
 
 
 def checked_cells(notebook: Notebook) -> list[int]:
@@ -304,7 +295,7 @@ def real_dataset(path: Path) -> str:
 def results_cell(notebook: Notebook, path: Path) -> list[str]:
     """One results cell, of a quick run on real data with seed 0, its numbers in their bands."""
     cells = [i for i, cell in code_cells(notebook) if "book.results()" in cell.source]
-    payload = recorded(notebook)
+    payload = recorded_in(notebook)
     if len(cells) != 1 or payload is None:
         return ["there must be one cell with book.results(), with its output"]
     faults = []
@@ -340,7 +331,7 @@ def outside_bands(payload: dict, path: Path) -> list[str]:
 
 def answer_agrees(notebook: Notebook, path: Path) -> list[str]:
     """Decimals, percentages and ratios quoted from "the committed run" are recorded results."""
-    payload = recorded(notebook) or {"results": {}}
+    payload = recorded_in(notebook) or {"results": {}}
     known = [
         float(entry[part])
         for entry in payload["results"].values()

@@ -12,12 +12,9 @@ import pandas as pd
 import pytest
 
 from recsys_lib.workbook.parameters import declared
-from recsys_lib.workbook.running import (
-    Outcome,
-    notebook_files,
-    run_notebook,
-)
-from tests.notebooks.rules import code_cells, real_dataset, recorded
+from recsys_lib.workbook.results import executed_results
+from recsys_lib.workbook.running import Outcome, notebook_files, run_notebook
+from tests.notebooks.rules import code_cells, real_dataset
 
 NOTEBOOKS = notebook_files()
 OWN_TABLE = [path for path in NOTEBOOKS if "text_column" in declared(path)]
@@ -119,7 +116,7 @@ def test_a_wrong_value(path, name, value, words, tmp_path):
 def test_another_seed(path, tmp_path):
     outcome = run(path, tmp_path, seed=7, dataset="market")
     assert outcome.ok, outcome.error
-    payload = recorded(nbformat.read(outcome.executed, as_version=4))
+    payload = executed_results(outcome.executed)
     assert (payload["seed"], payload["dataset"]) == (7, "market")
     assert payload["results"]
 
@@ -127,7 +124,7 @@ def test_another_seed(path, tmp_path):
 def check_ran(outcome: Outcome, file: Path) -> None:
     """The run on an own table ended, recorded something, and no text became markup."""
     assert outcome.ok, outcome.error
-    payload = recorded(nbformat.read(outcome.executed, as_version=4))
+    payload = executed_results(outcome.executed)
     assert payload["dataset"] == file.name
     assert payload["results"]
     for output in outputs(outcome):

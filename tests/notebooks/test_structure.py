@@ -104,13 +104,13 @@ def _count(text: str, count: int | None) -> Callable:
 
 def _record(name: str, value: float | None) -> Callable:
     def plant(notebook):
-        rules.recorded(notebook)["results"][name] = {"value": value}
+        rules.recorded_in(notebook)["results"][name] = {"value": value}
 
     return plant
 
 
 def _run(**changes) -> Callable:
-    return lambda notebook: rules.recorded(notebook).update(changes)
+    return lambda notebook: rules.recorded_in(notebook).update(changes)
 
 
 SOLUTION = "answer_2 = 2\n"
@@ -175,7 +175,7 @@ PLANTED = [
     (rules.results_cell, _record("score", None)),
     (rules.results_cell, _record("ratio", 3.9)),
     (rules.results_cell, _record("without a band", 1.0)),
-    (rules.results_cell, lambda nb: rules.recorded(nb)["results"].pop("score")),
+    (rules.results_cell, lambda nb: rules.recorded_in(nb)["results"].pop("score")),
     (rules.answer_agrees, _replace("0.750", "0.751")),
     (rules.answer_agrees, _replace("0.750", "74 %")),
     (rules.answer_agrees, _replace("5×", "6×")),

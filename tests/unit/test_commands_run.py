@@ -136,7 +136,7 @@ def test_an_interrupt_is_one_line_and_keeps_what_ran(tmp_path):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
     _, err = process.communicate(timeout=120)
-    assert err == "\ninterrupted; what ran so far is kept in runs/executed\n"
+    assert err == "\ninterrupted; what ran so far is kept in runs\n"
     assert process.returncode == 130
     (kept,) = (tmp_path / "runs" / "executed" / "auto-quick-seed0").glob("[!.]*")
     assert kept.name == "00_slow.ipynb"

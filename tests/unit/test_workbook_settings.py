@@ -228,10 +228,10 @@ def test_a_container_counts_with_what_it_may_use(monkeypatch):
     monkeypatch.setattr(settings, "_read_words", limits.get)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert settings._usable_cores() == 2
-    assert settings._usable_memory() == 512
+    assert settings.usable_memory() == 512
     monkeypatch.setattr(settings, "_read_words", lambda _: ["max", "100000"])
     assert settings._usable_cores() == 8
-    assert settings._usable_memory() > 1e8
+    assert settings.usable_memory() > 1e8
 
 
 def test_libraries_are_quiet_whether_loaded_before_or_after():
