@@ -27,12 +27,6 @@ DATA = {name: find_data(name).parents[1] for name in REAL.values()}
 RUNS = [(path, "market") for path in NOTEBOOKS] + list(REAL.items())
 
 
-@pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory) -> dict[bool, Path]:
-    """One runs folder for the market and one for real data, empty at first."""
-    return {real: tmp_path_factory.mktemp("real" if real else "market") for real in (False, True)}
-
-
 @pytest.mark.parametrize(
     ("path", "dataset"), RUNS, ids=[f"{dataset}-{path.stem}" for path, dataset in RUNS]
 )

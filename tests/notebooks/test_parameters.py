@@ -29,16 +29,10 @@ def by_name(path: Path) -> str:
     return path.stem
 
 
-@pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory) -> Path:
-    """Runs with the same parameters find each other's artifacts."""
-    return tmp_path_factory.mktemp("parameters")
-
-
 @pytest.fixture(autouse=True)
 def on_the_market(shared_runs, monkeypatch):
-    """A machine without real data."""
-    monkeypatch.setenv("RECSYS_RUNS", str(shared_runs))
+    """A machine without real data, on which the notebooks have run before."""
+    monkeypatch.setenv("RECSYS_RUNS", str(shared_runs[False]))
     monkeypatch.setenv("RECSYS_DATA", "")
 
 
