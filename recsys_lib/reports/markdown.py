@@ -122,8 +122,9 @@ def mathml(latex: str, *, block: bool = False) -> str:
 
     latex2mathml passes text on as it is, so what it gives is taken apart and put together again.
     """
+    unboxed = re.sub(r"\\boxed\s*(?=\{)", "", latex)  # a frame, which it does not know
     try:
-        tree = ElementTree.fromstring(convert(latex, display="block" if block else "inline"))
+        tree = ElementTree.fromstring(convert(unboxed, display="block" if block else "inline"))
     except Exception as error:  # it raises exceptions of many kinds, its own and Python's
         raise _Unreadable(latex) from error
     return _element(tree)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,19 +43,22 @@ nav a { display: inline-block; padding: .3rem 0; }
 .scroll { overflow-x: auto; margin: .5rem 0; max-width: 100%; }
 .scroll:has(tbody > :nth-child(16)) { max-height: 30rem; overflow-y: auto;
   border-bottom: 1px solid var(--line); }
-.scroll thead th { position: sticky; top: 0; }
+.scroll thead th { position: sticky; top: 0; z-index: 1; }
 .scroll:has(> pre) { background: var(--head); border-radius: 4px; }
 .formula { padding: .2rem 0; } .formula math { margin: 0; }
 .long { display: inline-block; max-width: 100%; overflow-x: auto; overflow-y: hidden;
   vertical-align: middle; padding: .15rem 0; }
-math { font-size: 1.06em; }
+math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", math, serif;
+  font-size: 1.06em; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .25rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .28rem .7rem .28rem 0;
   border-bottom: 1px solid var(--line); }
 thead th { background: var(--head); border-bottom: 2px solid var(--line); }
 th:first-child, td:first-child { padding-left: .5rem; }
-tbody th { font-weight: 500; } td.number { white-space: nowrap; }
+tbody th { font-weight: 500; position: sticky; left: 0; background: var(--back);
+  max-width: 22rem; overflow-wrap: break-word; }
+td.number, td.verdict { white-space: nowrap; }
 tr.wrong > * { background: var(--wrong-back); } .wrong .verdict { color: var(--wrong);
   font-weight: 600; } .right .verdict { color: var(--right); }
 ul.alert { padding: .6rem .8rem .6rem 1.8rem; background: var(--wrong-back);
@@ -68,6 +72,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; ma
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--soft); font-size: .9rem; }
 @media (max-width: 30rem) { h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; }
+  tbody th { max-width: 45vw; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
 @media print {
   :root { --back: #fff; --text: #000; --soft: #333; --line: #999; --head: #eee; --link: #000;
@@ -75,8 +80,8 @@ footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--soft); font-size: 
   body { font-size: 10pt; } nav, .skip { display: none; }
   header, main, footer { max-width: none; padding: 0; }
   .scroll, .long { overflow: visible !important; max-height: none !important; }
-  .scroll thead th { position: static; } table { font-size: 7.5pt; }
-  th, td { overflow-wrap: anywhere; } td.number { white-space: normal; }
+  .scroll th { position: static; } table { font-size: 7.5pt; }
+  th, td { overflow-wrap: anywhere; } td.number, td.verdict { white-space: normal; }
   pre code { white-space: pre-wrap; }
   h2, h3, summary { break-after: avoid; } figure, tr { break-inside: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }
@@ -149,7 +154,8 @@ def table(
     for place, (first, *others) in enumerate(rows):
         mark = f' class="{marks[place]}"' if marks and marks[place] else ""
         cells = "".join(_cell(cell) for cell in others)
-        lines.append(f'<tr{mark}><th scope="row">{escape(_text(first))}</th>{cells}</tr>\n')
+        heading = re.sub("([/_·])", r"\1<wbr>", escape(_text(first)))
+        lines.append(f'<tr{mark}><th scope="row">{heading}</th>{cells}</tr>\n')
     return (
         f"{scroll_open(what)}<table>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{''.join(lines)}</tbody>\n</table></div>\n"

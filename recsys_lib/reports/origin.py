@@ -31,11 +31,11 @@ def origin_html(runs: Sequence[Run], others: Sequence) -> str:
     """
     html = ""
     if runs:
-        columns = ["notebook", "data", "profile", "seed", "model", "device", "precision", "took"]
-        rows = [
-            [run.notebook, *(_told(run, name) for name in columns[1:7]), duration(run.seconds)]
-            for run in runs
-        ]
+        columns = ["notebook", "data", "profile", "seed", "model", "device", "precision"]
+        rows = [[run.notebook, *(_told(run, name) for name in columns[1:])] for run in runs]
+        if any(run.seconds is not None for run in runs):
+            columns.append("took")
+            rows = [[*row, duration(run.seconds)] for row, run in zip(rows, runs, strict=True)]
         html += table("how the notebooks were run", columns, rows)
         html += "".join(details(f"Parameters of {run.notebook}", _parameters(run)) for run in runs)
     both = [*runs, *others]
@@ -71,7 +71,9 @@ def _data(runs: Sequence) -> str:
     for table_of in dict.fromkeys(run.parameters.get("judgements") for run in runs):
         if table_of:
             rows += _files(str(table_of))
-    return table("the data", ["data", "file", "SHA-256 of the file that is here now", ""], rows)
+    return table(
+        "the data", ["data", "file", "SHA-256 of the file that is here now", "state"], rows
+    )
 
 
 def _data_of(run) -> object:

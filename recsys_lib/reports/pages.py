@@ -71,7 +71,7 @@ def make_report(
         html = changes_html(comparison, source.name, other.name)
         parts.append(("changes", f"Against {escape(other.name)}", html))
     for place, sweep in enumerate(source.sweeps, 1):
-        heading = f"Sweep {escape(sweep.path.name)}"
+        heading = f"Sweep: {escape(sweep.path.name)}"
         parts.append((f"sweep-{place}", heading, sweep_html(sweep, album)))
     for place, run in enumerate(source.runs, 1):
         parts.append((f"notebook-{place}", inline_html(run.title), run_html(run, album)))

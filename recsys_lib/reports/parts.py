@@ -72,14 +72,17 @@ def numbers_html(run: Run) -> str:
     numbers = judged(run)
     compared = any(number.verdict for number in numbers)
     noted = any(number.entry.get("note") for number in numbers)
-    columns = ["number", "value", "95 % interval", "unit"]
+    measured = any(number.entry.get("unit") for number in numbers)
+    columns = ["number", "value", "95 % interval"]
+    columns += ["unit"] if measured else []
     columns += ["expected band", "verdict"] if compared else []
     columns += ["note"] if noted else []
     rows = []
     for number in numbers:
         entry = number.entry
         row = [number.name, Cell(value_text(entry), "number")]
-        row += [Cell(interval_text(entry), "number"), str(entry.get("unit", ""))]
+        row += [Cell(interval_text(entry), "number")]
+        row += [str(entry.get("unit", ""))] if measured else []
         if compared:
             verdict = f"{number.verdict}: {number.off}" if number.off else number.verdict
             band = number.band.removeprefix("not compared: ")
@@ -96,9 +99,11 @@ def run_html(run: Run, album: Album) -> str:
     """A notebook: its question, its numbers, its sections with their pictures."""
     html = to_html(run.question)
     if run.failures:
-        html += '<p class="wrong"><span class="verdict">It failed</span>: see above.</p>\n'
+        told = '<span class="verdict">It failed</span>: <a href="#failed">how</a>.'
+        html += f'<p class="wrong">{told}</p>\n'
     if run.results:
-        html += "<h3>Recorded numbers</h3>\n" + numbers_html(run)
+        told = counted(len(run.results), "recorded number")
+        html += f"<h3>{told}</h3>\n{numbers_html(run)}"
     for section in run.sections:
         html += f"<h3>{inline_html(section.heading)}</h3>\n{to_html(section.idea)}"
         html += "".join(f"{album.figure(figure.png, figure.alt)}\n" for figure in section.figures)

@@ -1,5 +1,6 @@
 """The parts of a report that are about a sweep, and about what changed between two runs."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from recsys_lib.reports.changes import MEANING, MOVED, Change, Comparison, point_text
@@ -121,9 +122,17 @@ def changes_html(comparison: Comparison, name: str, other: str) -> str:
         html += details(f"{len(others)} of {counted(total, 'number')} that did not move", inner)
     for which, keys in ((name, comparison.only_one), (other, comparison.only_other)):
         if keys:
-            told = "".join(f"<li>{escape(' · '.join(filter(None, key)))}</li>\n" for key in keys)
+            told = "".join(f"<li>{escape(text)}</li>\n" for text in _alone(keys, comparison))
             html += details(f"{counted(len(keys), 'number')} only in {which}", f"<ul>{told}</ul>\n")
     return html
+
+
+def _alone(keys: Sequence[tuple[str, str, str]], comparison: Comparison) -> list[str]:
+    """Numbers of one run alone; of a notebook that the other lacks, only how many."""
+    shared = {change.notebook for change in comparison.changes}
+    lacking = Counter(key[0] for key in keys if key[0] not in shared)
+    whole = [f"{notebook}: all {count}" for notebook, count in lacking.items()]
+    return whole + [" · ".join(filter(None, key)) for key in keys if key[0] in shared]
 
 
 def changes_line(comparison: Comparison) -> str:
