@@ -58,7 +58,7 @@ thead th { background: var(--head); border-bottom: 2px solid var(--line); }
 th:first-child, td:first-child { padding-left: .5rem; }
 tbody th { font-weight: 500; position: sticky; left: 0; background: var(--back);
   max-width: 22rem; overflow-wrap: break-word; }
-td.number, td.verdict { white-space: nowrap; }
+td.number, td.verdict { white-space: nowrap; } td.hash { overflow-wrap: anywhere; }
 tr.wrong > * { background: var(--wrong-back); } .wrong .verdict { color: var(--wrong);
   font-weight: 600; } .right .verdict { color: var(--right); }
 ul.alert { padding: .6rem .8rem .6rem 1.8rem; background: var(--wrong-back);
@@ -81,7 +81,7 @@ footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--soft); font-size: 
   header, main, footer { max-width: none; padding: 0; }
   .scroll, .long { overflow: visible !important; max-height: none !important; }
   .scroll th { position: static; } table { font-size: 7.5pt; }
-  th, td { overflow-wrap: anywhere; } td.number, td.verdict { white-space: normal; }
+  td.number, td.verdict { white-space: normal; }
   pre code { white-space: pre-wrap; }
   h2, h3, summary { break-after: avoid; } figure, tr { break-inside: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }
@@ -100,7 +100,7 @@ class Cell:
     """A cell of a table with a look of its own."""
 
     text: str
-    kind: str = ""  # a class: "number" does not wrap, "verdict" is colored
+    kind: str = ""  # "number" and "verdict" do not wrap, "hash" does anywhere
 
 
 def escape(text: object) -> str:
@@ -154,21 +154,22 @@ def table(
     for place, (first, *others) in enumerate(rows):
         mark = f' class="{marks[place]}"' if marks and marks[place] else ""
         cells = "".join(_cell(cell) for cell in others)
-        heading = re.sub("([/_·])", r"\1<wbr>", escape(_text(first)))
-        lines.append(f'<tr{mark}><th scope="row">{heading}</th>{cells}</tr>\n')
+        lines.append(f'<tr{mark}><th scope="row">{_wrapping(first)}</th>{cells}</tr>\n')
     return (
         f"{scroll_open(what)}<table>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{''.join(lines)}</tbody>\n</table></div>\n"
     )
 
 
-def _text(cell: str | Cell) -> str:
-    return cell.text if isinstance(cell, Cell) else cell
+def _wrapping(cell: str | Cell) -> str:
+    """A cell's text, which may go on in a new line within a name such as `a/b_c`."""
+    text = escape(cell.text if isinstance(cell, Cell) else cell)
+    return re.sub("([/_])", r"\1<wbr>", text)
 
 
 def _cell(cell: str | Cell) -> str:
     kind = f' class="{cell.kind}"' if isinstance(cell, Cell) and cell.kind else ""
-    return f"<td{kind}>{escape(_text(cell))}</td>"
+    return f"<td{kind}>{_wrapping(cell)}</td>"
 
 
 def details(summary: str, body: str) -> str:

@@ -87,7 +87,12 @@ def _files(name: str) -> Iterator[list[str | Cell]]:
     if is_table_path(name):
         file = Path(name)
         here = file.is_file()
-        yield [file.name, name, sha256_of(file) if here else "", "" if here else "not here now"]
+        yield [
+            file.name,
+            name,
+            Cell(sha256_of(file) if here else "", "hash"),
+            "" if here else "not here now",
+        ]
         return
     file = find_data(name)
     if file is None:
@@ -103,7 +108,12 @@ def _files(name: str) -> Iterator[list[str | Cell]]:
         if dataset.name == name and Path(entry.path).name == file.name and entry.sha256
     }
     told = "as registered" if found in known else "differs from the registry"
-    yield [name, file.name, found, told if known else "the registry has no hash of it"]
+    yield [
+        name,
+        file.name,
+        Cell(found, "hash"),
+        told if known else "the registry has no hash of it",
+    ]
 
 
 def _versions(runs: Sequence) -> str:
