@@ -23,6 +23,10 @@ _ATTRIBUTES = {
     *("movablelimits", "symmetric", "minsize", "maxsize", "lspace", "rspace", "width", "height"),
     *("depth", "linethickness", "columnalign", "displaystyle", "scriptlevel", "columnspacing"),
 }
+_PARTS = {  # how many an element must have, or browsers draw it as a mistake
+    **dict.fromkeys(("mfrac", "mroot", "msub", "msup", "munder", "mover"), 2),
+    **dict.fromkeys(("msubsup", "munderover"), 3),
+}
 _LETTERS = {  # of a `mathvariant`, by the name that Unicode gives its letters
     "double-struck": "DOUBLE-STRUCK",
     "bold": "BOLD",
@@ -133,7 +137,8 @@ def mathml(latex: str, *, block: bool = False) -> str:
 def _element(node: ElementTree.Element) -> str:
     name = node.tag.removeprefix(f"{{{_NAMESPACE}}}")
     text = (node.text or "").strip() if name != "mtext" else node.text or ""
-    if name not in _ELEMENTS or text.startswith("\\"):  # such as an unknown command
+    unknown = name not in _ELEMENTS or text.startswith("\\")  # as an unknown command does
+    if unknown or len(node) != _PARTS.get(name, len(node)):
         raise _Unreadable(name)
     attributes = {key: value for key, value in node.attrib.items() if key in _ATTRIBUTES}
     variant = node.get("mathvariant", "")

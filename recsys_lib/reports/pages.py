@@ -74,12 +74,15 @@ def make_report(
         heading = f"Sweep: {escape(sweep.path.name)}"
         parts.append((f"sweep-{place}", heading, sweep_html(sweep, album)))
     for place, run in enumerate(source.runs, 1):
-        parts.append((f"notebook-{place}", inline_html(run.title), run_html(run, album)))
+        heading = inline_html(run.title)
+        if [other.title for other in source.runs].count(run.title) > 1:
+            heading += escape(f" ({run.path.parent.name}/{run.path.stem})")
+        parts.append((f"notebook-{place}", heading, run_html(run, album)))
     others = [run for sweep in source.sweeps for run in sweep.runs]
     parts.append(("origin", "How it was made", origin_html(source.runs, others)))
     parts.insert(0, ("short", "In short", short or _nothing_compared(source)))
     body = "".join(
-        f'<section aria-labelledby="{name}">\n<h2 id="{name}">{heading}</h2>\n{html}</section>\n'
+        f'<section>\n<h2 id="{name}">{heading}</h2>\n{html}</section>\n'
         for name, heading, html in parts
     )
     contents = [(name, heading) for name, heading, _ in parts]
