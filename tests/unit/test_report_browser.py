@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from recsys_lib.reports import make_report, write_report
 from recsys_lib.workbook.running import notebook_files
 from tests.report_samples import HOSTILE, NUMBERS, write_notebook, write_sweep
 
+_LOADED = """
+return document.readyState == 'complete' && document.querySelector('footer') !== null &&
+  [...document.images].every(e => e.complete);
+"""
 _FAULTS = """
 const root = document.documentElement, seen = e => !e.closest('details:not([open])');
 const box = e => e.getBoundingClientRect();
@@ -58,7 +63,12 @@ def show(browser, page: Path, *, width: int, scheme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get("about:blank")
     browser.get(page.as_uri())
+    until = time.monotonic() + 60
+    while not browser.execute_script(_LOADED):  # a busy machine returns earlier from a large page
+        assert time.monotonic() < until, "the page did not load"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("width", [360, 1200])
