@@ -72,7 +72,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; ma
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--soft); font-size: .9rem; }
 @media (max-width: 30rem) { h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; }
-  tbody th { max-width: 45vw; }
+  tbody th { max-width: 45vw; } .named tbody th { min-width: 8.5rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
 @media print {
   :root { --back: #fff; --text: #000; --soft: #333; --line: #999; --head: #eee; --link: #000;
@@ -87,6 +87,7 @@ footer { margin-top: 3rem; padding-bottom: 2rem; color: var(--soft); font-size: 
   details::details-content { content-visibility: visible; block-size: auto; }
 }
 """
+_NAME = 12  # letters from which on a row's heading needs some room
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode("utf-8")).digest()).decode("ascii")
 # No script, no network, no form: a browser refuses whatever text might smuggle in.
 _POLICY = (
@@ -150,13 +151,15 @@ def table(
         marks: a class of each row, "wrong", "right" or "".
     """
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    texts = [row[0].text if isinstance(row[0], Cell) else row[0] for row in rows]
+    named = ' class="named"' if any(len(text) > _NAME for text in texts) else ""
     lines = []
     for place, (first, *others) in enumerate(rows):
         mark = f' class="{marks[place]}"' if marks and marks[place] else ""
         cells = "".join(_cell(cell) for cell in others)
         lines.append(f'<tr{mark}><th scope="row">{_wrapping(first)}</th>{cells}</tr>\n')
     return (
-        f"{scroll_open(what)}<table>\n<thead><tr>{head}</tr></thead>\n"
+        f"{scroll_open(what)}<table{named}>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{''.join(lines)}</tbody>\n</table></div>\n"
     )
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -217,16 +218,17 @@ def _figures(cell: dict) -> Iterator[Figure]:
 
 
 def _defaults(cells: list[dict]) -> dict[str, object]:
-    """The parameters as the notebook has them."""
+    """The parameters as the notebook has them, those that are plain values."""
     found = {}
     for cell in cells:
         if "parameters" not in cell.get("metadata", {}).get("tags", []):
             continue
-        for node in ast.parse(text_of(cell["source"])).body:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node
-            name = getattr(target, "target", target)
-            if isinstance(name, ast.Name) and isinstance(node, (ast.Assign, ast.AnnAssign)):
-                found[name.id] = ast.literal_eval(node.value)
+        with suppress(SyntaxError):
+            for node in ast.parse(text_of(cell["source"])).body:
+                if isinstance(node, (ast.Assign, ast.AnnAssign)):
+                    name = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                    with suppress(ValueError):
+                        found[ast.unparse(name)] = ast.literal_eval(node.value)
     return found
 
 

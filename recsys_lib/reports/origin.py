@@ -35,7 +35,10 @@ def origin_html(runs: Sequence[Run], others: Sequence) -> str:
         rows = [[run.notebook, *(_told(run, name) for name in columns[1:])] for run in runs]
         if any(run.seconds is not None for run in runs):
             columns.append("took")
-            rows = [[*row, duration(run.seconds)] for row, run in zip(rows, runs, strict=True)]
+            rows = [
+                [*row, Cell(duration(run.seconds), "number")]
+                for row, run in zip(rows, runs, strict=True)
+            ]
         html += table("how the notebooks were run", columns, rows)
         html += "".join(details(f"Parameters of {run.notebook}", _parameters(run)) for run in runs)
     both = [*runs, *others]

@@ -24,7 +24,7 @@ def sweep_html(sweep: Sweep, album: Album) -> str:
             run.notebook,
             *(parameter_text(run.parameters[n]) if n in run.parameters else "—" for n in varying),
             Cell("ok" if run.ok else "failed", "verdict"),
-            duration(run.seconds),
+            Cell(duration(run.seconds), "number"),
             run.executed,
         ]
         for run in sweep.runs
@@ -137,6 +137,8 @@ def _alone(keys: Sequence[tuple[str, str, str]], comparison: Comparison) -> list
 
 def changes_line(comparison: Comparison) -> str:
     """How many numbers moved, in one line."""
+    if not comparison.changes:
+        return "no recorded number is in both"
     both = f"{counted(len(comparison.changes), 'number')} in both"
     return f"{len(comparison.moved)} of {both} moved beyond their intervals"
 

@@ -162,6 +162,17 @@ def test_markdown_asks_for_no_file_and_has_no_headings_of_its_own():
     assert inline_html("1 · *So* $x$").startswith("1 · <em>So</em> <math")
 
 
+def test_parameters_are_read_as_far_as_they_are_plain_values(tmp_path):
+    path = write_notebook(tmp_path / "98_sample.ipynb", given={"rate": 2.0})
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook["cells"][1]["source"] = "rate: float = 1.0\nlater: int\nroot = rate ** 0.5\nn = 3"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert read_run(path).parameters == {"rate": 2.0, "n": 3}
+    notebook["cells"][1]["source"] = "%load_ext x"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert read_run(path).parameters == {"rate": 2.0}
+
+
 def test_a_heading_within_program_text_ends_no_idea(tmp_path):
     section = "## 1 · Commands\n\n```bash\n# a remark\nls\n```\n\nAfterwards."
     run = read_run(write_notebook(tmp_path / "98_sample.ipynb", section=section))
@@ -298,6 +309,8 @@ def test_a_comparison_names_what_moved_and_what_only_one_has(tmp_path):
     assert "each of the two values lies outside the other's interval" in text
     assert "98_sample: seed is 0 here and 4 there" in text
     assert "1 number only in two 98_sample · test/new" in text
+    other = write_notebook(tmp_path / "99_other.ipynb")
+    assert make_report([tmp_path / "one"], against=other).summary == "no recorded number is in both"
     same = make_report([tmp_path / "one"], against=tmp_path / "one")
     assert same.summary == "0 of 3 numbers in both moved beyond their intervals"
 
