@@ -10,6 +10,7 @@ from recsys_lib.commands.data import data
 from recsys_lib.commands.display import short
 from recsys_lib.commands.doctor import doctor
 from recsys_lib.commands.params import params
+from recsys_lib.commands.report import report
 from recsys_lib.commands.run import run
 from recsys_lib.commands.student import student
 from recsys_lib.commands.sweep import sweep
@@ -28,11 +29,12 @@ def program() -> None:
     Run one notebook:      python -m recsys_lib run 04 -p profile full
     Run what takes it:     python -m recsys_lib run -p dataset my_reviews.csv
     Several at a time:     python -m recsys_lib sweep 04 --seeds 5
+    Read what came out:    python -m recsys_lib report
     Something is wrong:    python -m recsys_lib doctor
     """
 
 
-for command in (run, sweep, params, data, doctor, student):
+for command in (run, sweep, report, params, data, doctor, student):
     program.add_command(command)
 
 

@@ -240,6 +240,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "IPython": "ipython",
     "faiss": "faiss-cpu",
+    "markdown_it": "markdown-it-py",
     "yaml": "pyyaml",
 }
 
