@@ -444,7 +444,7 @@ def test_two_processes_take_the_step_of_one(tmp_path):
     answers = []
     for name, two in (("one", False), ("two", True)):
         target = tmp_path / f"{name}.json"
-        start(str(program), str(target), two=two)
+        start(str(program), str(target), two=two, mixed_precision="bf16")
         answers.append(json.loads(target.read_text()))
     assert [answer["processes"] for answer in answers] == [1, 2]
     losses = np.array([answer["losses"] for answer in answers])
