@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.browser import browser  # noqa: F401  (a fixture, for any test that asks for it)
+
 NOTEBOOK_ROWS = pytest.StashKey[list]()
 
 
