@@ -24,7 +24,14 @@ from recsys_lib.metrics import ndcg
 from recsys_lib.models import autocast, check_pooling, embed, pool
 from recsys_lib.text import Encoded, collate
 from recsys_lib.training import plan_steps
-from recsys_lib.training_loop import FitResult, Step, TrainConfig, run_steps, step_seed
+from recsys_lib.training_loop import (
+    FitResult,
+    Step,
+    TrainConfig,
+    make_accelerator,
+    run_steps,
+    step_seed,
+)
 from recsys_lib.workbook.errors import InputError
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -116,7 +123,7 @@ def fit_biencoder(
     table = relevance_table(np.concatenate([pairs, known]), len(queries), len(items))
     # the pooling layer of a BERT gets no gradient here; several processes have to be told
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(kwargs_handlers=[unused])
+    accelerator = make_accelerator(unused)
 
     def gradient(wrapped: torch.nn.Module, step: int, batches: Step) -> float:
         examples, total = sum(len(rows) for rows in batches), 0.0

@@ -22,7 +22,14 @@ from recsys_lib.metrics import ndcg
 from recsys_lib.models import autocast
 from recsys_lib.text import Encoded, collate, encode
 from recsys_lib.training import plan_steps, predict
-from recsys_lib.training_loop import FitResult, Step, TrainConfig, run_steps, step_seed
+from recsys_lib.training_loop import (
+    FitResult,
+    Step,
+    TrainConfig,
+    make_accelerator,
+    run_steps,
+    step_seed,
+)
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.progress import progress as progress_bar
 
@@ -110,7 +117,7 @@ def fit_crossencoder(
     lengths = np.array([pairs.lengths[rows].sum() for rows in lists])
     if loss != "bce":
         config = replace(config, by_length=False)
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
 
     def gradient(wrapped: torch.nn.Module, step: int, batches: Step) -> float:
         examples, total = sum(len(rows) for rows in batches), 0.0

@@ -25,6 +25,7 @@ from recsys_lib.training_loop import (
     TrainConfig,
     TrainingError,
     learning_rate,
+    make_accelerator,
     run_steps,
 )
 from recsys_lib.workbook.errors import InputError
@@ -109,7 +110,7 @@ def fit(
     if valid is not None:
         valid = (valid[0], _checked_labels(valid[0], valid[1], "validation"))
     score = _scoring(metric, valid)
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     identity: list[object] = [getattr(metric, "__name__", metric)]
     for encoded, values in (train, labels), *([] if valid is None else [valid]):
         identity += [encoded.ids, encoded.offsets, values]

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import KwargsHandler
 
 from recsys_lib.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
 from recsys_lib.models import parameter_groups
@@ -128,6 +129,15 @@ class _State:
     waited: int = 0
     stopped: bool = False
     history: list[dict] = field(default_factory=list)
+
+
+def make_accelerator(*handlers: KwargsHandler) -> Accelerator:
+    """What places the model and joins the processes. `TrainConfig.precision` alone says how to
+    compute: the launcher's mixed precision would be a second one, inside the model.
+
+    handlers: options of `accelerate` for how the processes are joined.
+    """
+    return Accelerator(mixed_precision="no", kwargs_handlers=list(handlers))
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:

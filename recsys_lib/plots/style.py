@@ -55,8 +55,8 @@ def use_style() -> None:
 def show(fig: Figure, alt: str) -> None:
     """Display `fig` as a PNG that carries `alt` for readers who cannot see it, and close it.
 
-    The alt text stands in the output's metadata (``{"image/png": {"alt": alt}}``, as JupyterLab
-    and nbconvert read it) and is the output's plain text.
+    The alt text stands in the output's metadata (``{"image/png": {"alt": alt}}``, as nbconvert
+    reads it; JupyterLab 4.6 does not put it on its page) and is the output's plain text.
 
     Args:
         fig: the figure; it is closed, so that a notebook does not keep all of them in memory.

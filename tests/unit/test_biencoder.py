@@ -1,9 +1,6 @@
 """Its loss against sentence-transformers, its masks against a loop, its memory, its learning."""
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -26,6 +23,7 @@ from recsys_lib.models import embed, load_encoder
 from recsys_lib.text import encode
 from recsys_lib.training import TrainConfig, TrainingError
 from recsys_lib.workbook import InputError
+from tests.unit.processes import start
 
 WANTED = ["jacket", "shoes", "scarf", "belt", "watch", "hat", "dress", "socks", "bag", "ring"]
 OFFERED = ["parka", "trainers", "shawl", "strap", "clock", "cap", "gown", "hose", "purse", "band"]
@@ -438,24 +436,17 @@ def test_two_processes_take_the_step_of_one(tmp_path):
             if os.environ.get("RANK", "0") == "0":
                 total = float(sum(p.double().abs().sum() for p in model.parameters()))
                 with open(sys.argv[1], "w") as file:
-                    json.dump([result.history["loss"].tolist(), total], file)
+                    json.dump({"losses": result.history["loss"].tolist(), "weights": total,
+                               "processes": int(os.environ.get("WORLD_SIZE", 1))}, file)
             """
         )
     )
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--main_process_port", "0"]
     answers = []
-    for name, command in (("one", [sys.executable]), ("two", launch)):
+    for name, two in (("one", False), ("two", True)):
         target = tmp_path / f"{name}.json"
-        done = subprocess.run(
-            [*command, str(program), str(target)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        start(str(program), str(target), two=two, mixed_precision="bf16")
         answers.append(json.loads(target.read_text()))
-    assert np.abs(np.array(answers[0][0]) - np.array(answers[1][0])).max() < 1e-5
-    assert answers[0][1] == pytest.approx(answers[1][1], rel=1e-6)
+    assert [answer["processes"] for answer in answers] == [1, 2]
+    losses = np.array([answer["losses"] for answer in answers])
+    assert np.abs(losses[0] - losses[1]).max() < 1e-5
+    assert answers[0]["weights"] == pytest.approx(answers[1]["weights"], rel=1e-6)

@@ -1,8 +1,6 @@
 """The loop against transformers' Trainer, against itself interrupted, and against bad input."""
 
-import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -442,53 +440,3 @@ def test_bad_input_is_one_clear_line(parts, tiny_classifier, change, message):
 def test_wrong_settings_are_refused_by_name(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         TrainConfig(**wrong)
-
-
-def test_two_processes_take_the_step_of_one(parts, tmp_path):
-    """`accelerate launch` on two CPU processes gives the losses of a single one."""
-    program = tmp_path / "train.py"
-    program.write_text(
-        textwrap.dedent(
-            """
-            import json, sys
-            import numpy as np, torch
-            from transformers import BertConfig, BertForSequenceClassification
-            from recsys_lib.text import Encoded
-            from recsys_lib.training import TrainConfig, fit
-            torch.set_num_threads(1)
-            rng = np.random.default_rng(0)
-            lengths = rng.integers(4, 12, 51)
-            offsets = np.concatenate([[0], np.cumsum(lengths)])
-            data = Encoded(rng.integers(5, 90, offsets[-1]).astype(np.int32), offsets,
-                           lengths.astype(np.int32), 0, 12)
-            torch.manual_seed(0)
-            model = BertForSequenceClassification(BertConfig(vocab_size=100, hidden_size=16,
-                num_hidden_layers=1, num_attention_heads=1, intermediate_size=16, num_labels=1,
-                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-            result = fit(model, data, rng.integers(0, 2, 51), progress=False, config=TrainConfig(
-                epochs=2, lr=1e-2, batch_size=10, accumulate=2, precision="fp32"))
-            import os
-            if os.environ.get("RANK", "0") == "0":
-                total = float(sum(p.double().abs().sum() for p in model.parameters()))
-                with open(sys.argv[1], "w") as file:
-                    json.dump([result.history["loss"].tolist(), total], file)
-            """
-        )
-    )
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--main_process_port", "0"]
-    answers = []
-    for name, command in (("one", [sys.executable]), ("two", launch)):
-        target = tmp_path / f"{name}.json"
-        done = subprocess.run(
-            [*command, str(program), str(target)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        answers.append(json.loads(target.read_text()))
-    assert np.abs(np.array(answers[0][0]) - np.array(answers[1][0])).max() < 1e-6
-    assert answers[0][1] == pytest.approx(answers[1][1], rel=1e-6)
