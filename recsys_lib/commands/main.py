@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of kernels, as in the Makefile
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of kernels, as in the Makefile
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         program.main(given, prog_name=PROGRAM, standalone_mode=False)

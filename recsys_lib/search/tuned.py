@@ -96,7 +96,8 @@ def embedded_products(
     """The vectors of the catalog by an encoder, (products, width) float32 of length 1, made once.
 
     model: a checkpoint, such as `TunedRanker.checkpoint`. The others as in `encode_products`.
-    For a catalog that does not fit into memory there is `catalog.embed_catalog`.
+    Texts that several products share are read once. For a catalog that does not fit into memory
+    there is `catalog.embed_catalog`.
     """
     items = encode_products(task, reads=reads, model=model, max_length=max_length)
     key = {
@@ -108,7 +109,10 @@ def embedded_products(
 
     def build(folder: Path) -> None:
         encoder = load_encoder(model).to(detect_hardware().device)
-        np.save(folder / "vectors.npy", embed(encoder, items), allow_pickle=False)
+        texts, _ = pd.factorize(task.products[reads])
+        _, firsts = np.unique(texts, return_index=True)
+        vectors = embed(encoder, items.take(firsts))[texts]
+        np.save(folder / "vectors.npy", vectors, allow_pickle=False)
 
     folder = artifact("search-products", key, build, runs=runs)
     return np.load(folder / "vectors.npy", allow_pickle=False)

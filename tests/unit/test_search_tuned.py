@@ -8,7 +8,7 @@ import pytest
 
 from recsys_lib.biencoder import mean_ndcg
 from recsys_lib.datasets.relevance_tables import build_relevance
-from recsys_lib.models import embed, load_tokenizer
+from recsys_lib.models import embed, load_encoder, load_tokenizer
 from recsys_lib.search import (
     embedded_products,
     encode_products,
@@ -157,3 +157,20 @@ def test_mistakes_are_one_line(checkpoints, tmp_path):
     only_test = replace(task, queries=task.queries.assign(part="test"))
     with pytest.raises(InputError, match="shop has no query to train on"):
         tuned_biencoder(only_test, CONFIG, model=model, runs=tmp_path)
+
+
+def test_a_text_that_products_share_is_read_once(checkpoints, tmp_path, monkeypatch):
+    task = make_task()
+    names = task.products["name"].tolist()
+    names[4] = names[9] = names[0]
+    task = replace(task, products=task.products.assign(name=names))
+    each = embed(
+        load_encoder(checkpoints["bert"]), encode_products(task, model=checkpoints["bert"])
+    )
+    read = []
+    real = tuned.embed
+    monkeypatch.setattr(tuned, "embed", lambda m, texts: read.append(len(texts)) or real(m, texts))
+    vectors = embedded_products(task, model=checkpoints["bert"], runs=tmp_path)
+    np.testing.assert_allclose(vectors, each, atol=0.01)  # bf16 where the hardware has it
+    assert read == [len(set(names))]
+    assert len(set(names)) < len(names)
