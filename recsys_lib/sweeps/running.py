@@ -126,7 +126,13 @@ def _cluster(
     """A client of workers on this machine, or of a scheduler that is there already."""
     for name in ("distributed", "tornado.application"):  # what matters stands in the outcomes
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    dask.config.set({"distributed.scheduler.allowed-failures": _LOST_WORKERS})
+    dask.config.set(
+        {
+            "distributed.scheduler.allowed-failures": _LOST_WORKERS,
+            # Known to be long, so that a worker without a run takes over one that waits elsewhere.
+            "distributed.scheduler.default-task-durations": {"run": "1 hour"},
+        }
+    )
     if scheduler is not None:
         with _connected(scheduler, path) as client:
             yield client
