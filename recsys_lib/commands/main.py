@@ -55,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except click.Abort:  # an interrupt; click has ended the line
-        folder = runs_folder()
-        print(f"interrupted; what ran so far is kept in {short(folder)}", file=sys.stderr)
+        print(f"interrupted; what ran so far is kept in {short(runs_folder())}", file=sys.stderr)
         return 130
     except SystemExit as end:
         return int(end.code or 0)

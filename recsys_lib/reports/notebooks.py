@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsys_lib.workbook.errors import InputError
-from recsys_lib.workbook.results import MIME_TYPE
+from recsys_lib.workbook.results import recorded_in
 
 LEFT_OUT = ("Exercises", "Results", "What you should remember")  # sections, see `pages`
 OF_ANOTHER_RUN = ("**The answer.**", "committed run")  # marks of paragraphs that quote one
@@ -126,15 +126,9 @@ def text_of(value: object) -> str:
 
 
 def _payload(path: Path, cells: list[dict]) -> dict:
-    found = [
-        output["data"][MIME_TYPE]
-        for cell in cells
-        for output in cell.get("outputs", [])
-        if MIME_TYPE in output.get("data", {})
-    ]
-    if not found:
+    payload = recorded_in({"cells": cells})
+    if payload is None:
         return {}
-    payload = dict(found[-1])
     for name, entry in payload["results"].items():
         if not isinstance(entry, dict) or not all(_is_number(entry.get(part)) for part in _ENTRY):
             raise InputError(f'{path}: the recorded number "{name}" is not a number.')
