@@ -50,15 +50,16 @@ def write_notebooks(shop: Path, bodies: dict[str, str]) -> Path:
     return folder
 
 
-def start(folder: Path, runs: Path, *arguments: str) -> subprocess.Popen:
+def start(folder: Path, runs: Path, *arguments: str, command: str = "run") -> subprocess.Popen:
     """The command line on these notebooks, in a process group of its own."""
     program = (
-        "import sys; from pathlib import Path; from recsys_lib.workbook import running;"
-        f"running.project_folder = lambda: Path({str(folder.parent)!r});"
-        "from recsys_lib.commands.main import main; sys.exit(main(['run', *sys.argv[1:]]))"
+        "import sys; from pathlib import Path; from recsys_lib.workbook import running\n"
+        f"running.project_folder = lambda: Path({str(folder.parent)!r})\n"
+        "from recsys_lib.commands.main import main\n"
+        "if __name__ == '__main__': sys.exit(main(sys.argv[1:]))"  # a worker imports this, too
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", program, command, *arguments],
         cwd=folder.parent,
         env=os.environ | {"RECSYS_RUNS": str(runs), "PYTHONPATH": str(project_folder())},
         stdout=subprocess.PIPE,

@@ -4,8 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +16,11 @@ from distributed import LocalCluster
 from recsys_lib.commands import sweep as sweep_command
 from recsys_lib.commands.main import main
 from recsys_lib.commands.sweep import run_sweep
+from recsys_lib.reports import make_report
 from recsys_lib.sweeps import points_of, run_points, sweep_table, varied
 from recsys_lib.workbook import InputError, running
-from recsys_lib.workbook.files import project_folder
 from recsys_lib.workbook.results import MIME_TYPE
+from tests.unit.test_commands_run import start as start_command
 from tests.unit.test_commands_run import write_notebooks
 
 SECONDS = 120  # that anything here may take on a busy machine; it takes seconds on a quiet one
@@ -51,23 +52,7 @@ def folder(tmp_path_factory) -> Path:
     return write_notebooks(tmp_path_factory.mktemp("shop"), bodies)
 
 
-def start(folder: Path, runs: Path, *arguments: str) -> subprocess.Popen:
-    """The command on these notebooks, in a process group of its own."""
-    program = (
-        "import sys; from pathlib import Path; from recsys_lib.workbook import running\n"
-        f"running.project_folder = lambda: Path({str(folder.parent)!r})\n"
-        "from recsys_lib.commands.main import main\n"
-        "if __name__ == '__main__': sys.exit(main(['sweep', *sys.argv[1:]]))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        cwd=folder.parent,
-        env=os.environ | {"RECSYS_RUNS": str(runs), "PYTHONPATH": str(project_folder())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+start = partial(start_command, command="sweep")
 
 
 def wait_for(what, message: str):
@@ -176,6 +161,14 @@ def test_the_table_is_tidy(finished):
     text = pd.read_csv(made / "table.csv")
     assert list(text.columns) == list(table.columns)
     assert text["value"].equals(table["value"])
+
+
+def test_a_report_reads_what_a_sweep_writes(finished):
+    _, made = finished
+    report = make_report([made])
+    assert report.summary == "1 of 4 runs of the sweep failed"
+    assert "cell 3: ValueError: no two" in report.html
+    assert "test/auc" in report.html
 
 
 def test_a_second_command_runs_only_what_failed(finished, folder):
