@@ -35,7 +35,7 @@ run: $(STAMP)  ## run the notebooks in order [NOTEBOOKS="03 04" PROFILE=full SEE
 		$(if $(SEED),-p seed '$(SEED)') $(ARGS)
 
 test: lint  ## check everything: style, unit tests, every notebook [ARGS="-k losses"]
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lab: $(STAMP)  ## open the workbook in JupyterLab
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb

@@ -4,7 +4,7 @@ import pytest
 
 from tests.browser import browser  # noqa: F401  (a fixture, for any test that asks for it)
 
-NOTEBOOK_ROWS = pytest.StashKey[list]()
+ROW = "notebook row"
 
 
 def pytest_addoption(parser):
@@ -15,8 +15,9 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_configure(config):
-    config.stash[NOTEBOOK_ROWS] = []
+def pytest_collection_modifyitems(items):
+    """The notebooks come last: they are timed, and by then the other worker has nothing to do."""
+    items.sort(key=lambda item: item.path.name == "test_nbval.py")
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +27,15 @@ def own_runs(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def notebook_rows(request) -> list:
-    """Rows for the table that is printed when all tests are done."""
-    return request.config.stash[NOTEBOOK_ROWS]
+def add_notebook_row(record_property):
+    """Adds a row to the table that is printed when all tests are done, whoever ran them."""
+    return lambda cells, left: record_property(ROW, {"cells": cells, "left": left})
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[NOTEBOOK_ROWS]
+def pytest_terminal_summary(terminalreporter):
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    reports = sorted((r for r in reports if r.when == "call"), key=lambda report: report.start)
+    rows = [row for report in reports for name, row in report.user_properties if name == ROW]
     if not rows:
         return
     terminalreporter.section("notebooks")

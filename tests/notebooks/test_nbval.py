@@ -27,34 +27,36 @@ DATA = {name: find_data(name).parents[1] for name in REAL.values()}
 RUNS = [(path, "market") for path in NOTEBOOKS] + list(REAL.items())
 
 
+@pytest.fixture(scope="module")
+def runs_of(tmp_path_factory) -> dict[bool, Path]:
+    """One runs folder for the market and one for real data (True), empty at first."""
+    return {real: tmp_path_factory.mktemp("real" if real else "market") for real in (False, True)}
+
+
 @pytest.mark.parametrize(
     ("path", "dataset"), RUNS, ids=[f"{dataset}-{path.stem}" for path, dataset in RUNS]
 )
 @pytest.mark.timeout(0)  # the harness has its own limit
-def test_notebook(path, dataset, shared_runs, notebook_rows, request):
+def test_notebook(path, dataset, runs_of, add_notebook_row, request):
     data = DATA.get(dataset)
     limit = SECONDS.get(path.stem, SECONDS_OTHERS)
-    runs = shared_runs[dataset != "market"]
+    runs = runs_of[dataset != "market"]
     done = validate(path, dataset=dataset, runs=runs, data=data, timeout=2 * limit)
     if request.config.getoption("--update-expected") and done.payload is not None:
         update_expected(expected_file(path.stem), f"{dataset}-quick", done.payload["results"])
     faults = done.faults()
     left = left_bands(path.stem, dataset, done.payload)
     recorded = len(done.payload["results"]) if done.payload else 0
-    notebook_rows.append(
-        {
-            "cells": [
-                path.stem,
-                dataset,
-                f"{done.seconds:.0f}",
-                f"{done.megabytes:.0f}",
-                str(done.compared),
-                "{}/{}".format(*done.exercises),
-                f"{recorded - len(left)}/{recorded}",
-            ],
-            "left": left,
-        }
-    )
+    cells = [
+        path.stem,
+        dataset,
+        f"{done.seconds:.0f}",
+        f"{done.megabytes:.0f}",
+        str(done.compared),
+        "{}/{}".format(*done.exercises),
+        f"{recorded - len(left)}/{recorded}",
+    ]
+    add_notebook_row(cells, left)
     if done.seconds > limit:
         faults.append(f"{done.seconds:.0f} s, more than {limit}")
     if done.megabytes > MEGABYTES:

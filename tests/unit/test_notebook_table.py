@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from recsys_lib.workbook.files import project_folder
 
 SAMPLE = """
@@ -10,18 +12,28 @@ import pytest
 
 
 @pytest.mark.parametrize(("name", "dataset"), [("00_a", "market"), ("01_b", "shop")])
-def test_notebook(name, dataset, notebook_rows):
+def test_notebook(name, dataset, add_notebook_row):
     left = ["auc is 0.2, expected 0.900 ± 0.010"] if name == "01_b" else []
     cells = [name, dataset, "3", "80", "2", "1/1", f"{2 - len(left)}/2"]
-    notebook_rows.append({"cells": cells, "left": left})
+    add_notebook_row(cells, left)
     assert not left
 """
 
 
-def test_the_table_names_every_notebook_and_what_left_its_band(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_table_names_every_notebook_and_what_left_its_band(tmp_path, workers):
     file = tmp_path / "test_sample.py"
     file.write_text(SAMPLE, encoding="utf-8")
-    options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "--color=no"]
+    options = [
+        "-q",
+        "-p",
+        "tests.conftest",
+        "-p",
+        "no:cacheprovider",
+        "--color=no",
+        f"-n{workers}",
+        "--dist=loadscope",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(file)],
         cwd=project_folder(),
