@@ -1,11 +1,13 @@
-"""``data``: the real data sets, what is here, fetched and verified."""
+"""``data``: the real data sets, what is here, fetched and verified.
+
+Each command imports the data sets itself: with scikit-learn they take a second, which the other
+commands do without.
+"""
 
 import sys
 
 import click
 
-from recsys_lib.datasets.download import download_dataset
-from recsys_lib.datasets.registry import datasets, find_dataset, get_dataset, verify_dataset
 from recsys_lib.workbook.errors import InputError
 
 NAMES = click.argument("names", nargs=-1, metavar="[NAME]...")
@@ -19,6 +21,8 @@ def data() -> None:
 @data.command("list")
 def list_sets() -> None:
     """What there is, how large, under which licence, and where it is on this machine."""
+    from recsys_lib.datasets.registry import datasets, find_dataset
+
     for name, dataset in datasets().items():
         found = find_dataset(name)
         size = f"{dataset.size / 1e6:6.1f}" if dataset.size else f"{'?':>6}"
@@ -32,6 +36,9 @@ def list_sets() -> None:
 @click.option("--base-url", metavar="URL", help="A mirror laid out like the data folder.")
 def get(names: tuple[str, ...], to: str | None, base_url: str | None) -> None:
     """Download what is missing of the named sets, or of all, and check every hash."""
+    from recsys_lib.datasets.download import download_dataset
+    from recsys_lib.datasets.registry import datasets, get_dataset
+
     chosen = [get_dataset(name) for name in names] or list(datasets().values())
     failed = 0
     for dataset in chosen:
@@ -49,6 +56,8 @@ def get(names: tuple[str, ...], to: str | None, base_url: str | None) -> None:
 @NAMES
 def verify(names: tuple[str, ...]) -> None:
     """Compare the files here with the registry."""
+    from recsys_lib.datasets.registry import datasets, find_dataset, verify_dataset
+
     wrong = 0
     for name in names or datasets():
         states = verify_dataset(name)

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys_lib.datasets.registry import datasets, find_dataset
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import project_folder, runs_folder
 from recsys_lib.workbook.settings import detect_hardware
@@ -138,6 +137,8 @@ def _model() -> Finding:
 
 
 def _data() -> Iterator[Finding]:
+    from recsys_lib.datasets.registry import datasets, find_dataset  # takes a second to import
+
     try:
         here = {name: find_dataset(name) for name in datasets()}
     except InputError as error:
