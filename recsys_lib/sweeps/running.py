@@ -140,6 +140,7 @@ def _cluster(
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     scratch = folder / ".workers"
     shutil.rmtree(scratch, ignore_errors=True)  # of a command that was killed
+    before = dict(os.environ)
     try:
         with (
             LocalCluster(
@@ -156,6 +157,9 @@ def _cluster(
             yield client
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        # A worker's start leaves one thread for OpenMP and a seed of hashes to this process, too.
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

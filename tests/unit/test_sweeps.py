@@ -55,6 +55,15 @@ def folder(tmp_path_factory) -> Path:
 start = partial(start_command, command="sweep")
 
 
+@pytest.fixture
+def same_environment():
+    """For a test that starts a cluster itself: what that sets is taken back."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def wait_for(what, message: str):
     """What `what()` gives as soon as it is true."""
     until = time.monotonic() + SECONDS
@@ -195,6 +204,14 @@ def test_a_run_on_a_worker_is_the_run_alone(finished, folder, tmp_path):
 # Killed.
 
 
+def test_the_environment_is_left_as_it_was(folder, tmp_path):
+    """A worker's start sets the number of threads in the process that starts it, too."""
+    before = dict(os.environ)
+    (done,) = run_points(folder / "00_records.ipynb", [{"seed": 0}], tmp_path, workers=1)
+    assert done.ok
+    assert dict(os.environ) == before
+
+
 def said(folder: Path) -> list[tuple[str, int, int]]:
     """What the runs of 01_waits have said: "begun" or "ended", the seed, the kernel's process."""
     file = folder / "said.txt"
@@ -284,7 +301,7 @@ def test_a_run_that_takes_too_much_memory_is_ended(folder, tmp_path):
 # A scheduler that is there already.
 
 
-def test_the_workers_of_a_running_scheduler_are_used(folder, tmp_path, capsys):
+def test_the_workers_of_a_running_scheduler_are_used(folder, tmp_path, capsys, same_environment):
     points = points_of(folder / "00_records.ipynb", grid={"seed": [0, 1]})
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         code = run_sweep(
