@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from jupyter_client import AsyncKernelManager
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.execute import remove_error_markers
 from traitlets import Int, Unicode
 from traitlets.config import Config
 
@@ -151,6 +152,7 @@ def run_notebook(
 ) -> Outcome:
     """Run one notebook with papermill and save it with its outputs, also where a cell fails.
 
+    A cell marked ``raises-exception`` may fail, as in Jupyter: the run goes on and is no failure.
     Until it has ended, an earlier executed copy stays where it is; a run that is killed leaves that
     copy and a hidden part file.
 
@@ -195,9 +197,12 @@ def run_notebook(
             )
             _mark(part, made_from)
         except PapermillExecutionError as failure:
-            lines = f"{failure.ename}: {failure.evalue}".strip().splitlines()
-            error = f"cell {failure.exec_count}: {lines[0]}"
-            source = failure.source
+            if _only_expected_errors(part):
+                _mark(part, made_from)
+            else:
+                lines = f"{failure.ename}: {failure.evalue}".strip().splitlines()
+                error = f"cell {failure.exec_count}: {lines[0]}"
+                source = failure.source
         except (RuntimeError, TimeoutError) as failure:  # the kernel died, or did not start
             error = f"{type(failure).__name__}: {str(failure).splitlines()[0]}{_last_words(said)}"
         finally:
@@ -282,6 +287,18 @@ def _mark(part: Path, made_from: str) -> None:
     notebook = json.loads(part.read_text(encoding="utf-8"))
     notebook["metadata"][MADE_FROM] = made_from
     atomic_write(part, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def _only_expected_errors(part: Path) -> bool:
+    """Whether only cells marked ``raises-exception`` failed, such as a student's open exercises:
+    then the notebook ran to its end, and papermill's cells about an error are taken out of it."""
+    notebook = remove_error_markers(nbformat.read(part, as_version=4))
+    for cell in notebook.cells:
+        failed = any(output.output_type == "error" for output in cell.get("outputs", []))
+        if failed and "raises-exception" not in cell.metadata.get("tags", []):
+            return False
+    atomic_write(part, nbformat.writes(notebook) + "\n")
+    return True
 
 
 def _last_words(said: Path) -> str:

@@ -154,6 +154,27 @@ def test_a_kernel_that_dies_is_one_line_with_its_last_words(tmp_path):
     assert [file.name for file in outcome.executed.parent.iterdir()] == ["00_dies.ipynb"]
 
 
+@pytest.mark.parametrize(("after", "fails"), [("print('on')", False), ("1 / 0", True)])
+def test_a_cell_that_may_fail_is_no_failure(after, fails, tmp_path):
+    folder = write_notebooks(tmp_path, {"00_open": "assert False, 'waits for an answer'"})
+    path = folder / "00_open.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].metadata["tags"] = ["raises-exception"]
+    notebook.cells.append(new_code_cell(after))
+    nbformat.write(notebook, path)
+    outcome = running.run_notebook(path)
+    executed = nbformat.read(outcome.executed, as_version=4)
+    if fails:
+        assert outcome.error == "cell 3: ZeroDivisionError: division by zero"
+        assert not running.is_done(path, {}, outcome.executed)
+    else:
+        assert outcome.error == ""
+        assert running.is_done(path, {}, outcome.executed)
+        # as it was, but for papermill's cell of parameters: no cells about an error
+        assert len([c for c in executed.cells if c.cell_type == "markdown"]) == 0
+        assert executed.cells[-1].outputs[0].text == "on\n"
+
+
 @pytest.mark.parametrize("name", ["00", "first", "00_first", "notebooks/00_first.ipynb"])
 def test_a_notebook_has_short_names(folder, name):
     assert running.notebook_files([name], folder) == [folder / "00_first.ipynb"]
