@@ -47,6 +47,7 @@ from recsys_lib.metrics.classification import (
 from recsys_lib.metrics.intervals import (
     Estimate,
     bootstrap,
+    bootstrap_difference,
     bootstrap_mean,
     holm,
     paired_bootstrap,
@@ -83,6 +84,7 @@ __all__ = [
     "average_precision_at_k",
     "best_threshold",
     "bootstrap",
+    "bootstrap_difference",
     "bootstrap_mean",
     "bootstrap_queries",
     "brier",

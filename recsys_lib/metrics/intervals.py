@@ -130,6 +130,48 @@ def bootstrap_mean(
     return _percentile(v.mean(), drawn, level, len(v), units, groups, "percentile bootstrap")
 
 
+def bootstrap_difference(
+    values: ArrayLike,
+    chosen: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | np.ndarray | None = None,
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """The mean of the chosen units minus the mean of the others, with its percentile interval.
+
+    For two kinds of units, such as queries with and without a typo; what was measured on the same
+    units belongs into ``bootstrap_mean`` of the differences. ``values``: ``(N,)`` finite.
+    ``chosen``: ``(N,)`` booleans. ``groups``: as in ``bootstrap_mean``; a group may have units of
+    both kinds. Resamples that hold one kind only are left out.
+
+    Raises:
+        ValueError: on NaN, other than one dimension, if one kind has no unit, or so few that more
+            than one resample in ten lacks it.
+    """
+    v = vector(values, "values")
+    if not np.isfinite(v).all():
+        raise ValueError("values must be finite")
+    side = np.asarray(chosen)
+    same_length(v, side, "chosen")
+    if side.dtype != bool or not side.any() or side.all():
+        raise ValueError("chosen must be booleans, some of them True and some False")
+    _check_numbers(n, level)
+    unit, units = _units(groups, len(v))
+    sums = [(np.bincount(unit[s], v[s], units), np.bincount(unit[s], minlength=units))
+            for s in (side, ~side)]  # fmt: skip
+
+    def difference(counts: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            first, second = (counts.T @ total / (counts.T @ size) for total, size in sums)
+        return first - second
+
+    drawn = np.concatenate([difference(counts) for counts in _resamples(units, n, seed, len(v))])
+    point = v[side].mean() - v[~side].mean()
+    return _percentile(point, drawn, level, len(v), units, groups, "percentile bootstrap of A - B")
+
+
 def paired_bootstrap(
     labels: ArrayLike,
     scores_a: ArrayLike,

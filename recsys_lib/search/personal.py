@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recsys_lib.metrics import ndcg
+from recsys_lib.metrics import bootstrap_queries, ndcg
 from recsys_lib.models import embed
 from recsys_lib.search.fusion import reciprocal_rank_fusion
 from recsys_lib.search.index import exact_search, take_vectors
@@ -112,11 +112,14 @@ def choose_weight(
     k: int = 10,
 ) -> tuple[float, pd.DataFrame]:
     """The weight with which the shown lists, put into the order of the personal vectors, have the
-    highest mean NDCG@k (the lower one of equals), and a table: weight, ndcg, lists.
+    highest mean NDCG@k (the lower one of equals), and a table: weight, ndcg, change (from the first
+    weight, over the same lists), low and high (its 95 % interval, shoppers resampled), lists.
 
-    wishes, tastes: (L, d), one per shown list. Clicks favor what stood on top and products that
-    were never shown cannot win, alike for every weight: this chooses between weights, it does not
-    say how good the search is. Use lists that no later evaluation sees.
+    wishes, tastes: (L, d), one per shown list. Where the lists with a click are of one shopper, low
+    and high are NaN; they do not allow for the choice among several weights. Clicks favor what
+    stood on top and products that were never shown cannot win, alike for every weight: this chooses
+    between weights, it does not say how good the search is. Use lists that no later evaluation
+    sees.
     """
     check_k(k)
     if not (shown.gains > 0).any():
@@ -137,9 +140,18 @@ def choose_weight(
     for weight in weights:
         asked = personal_vectors(wishes, tastes, weight)
         scores = np.einsum("lcd,ld->lc", items, asked)
-        values.append(float(np.nanmean(ndcg(shown.gains, scores, k, mask=listed))))
-    table = pd.DataFrame({"weight": list(weights), "ndcg": values, "lists": len(shown.rows)})
-    return float(table["weight"].iloc[int(np.argmax(values))]), table
+        values.append(ndcg(shown.gains, scores, k, mask=listed))
+    several = len(np.unique(shown.shopper_id[~np.isnan(values[0])])) > 1
+    rows = []
+    for weight, value in zip(weights, values, strict=True):
+        change = value - values[0]
+        low = high = np.nan
+        if several:
+            e = bootstrap_queries(change, groups=shown.shopper_id)
+            low, high = e.low, e.high
+        rows.append((weight, np.nanmean(value), np.nanmean(change), low, high, len(value)))
+    table = pd.DataFrame(rows, columns=["weight", "ndcg", "change", "low", "high", "lists"])
+    return float(table["weight"].iloc[int(np.argmax(table["ndcg"]))]), table
 
 
 @dataclass(frozen=True, eq=False)

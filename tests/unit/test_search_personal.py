@@ -202,6 +202,24 @@ def test_tastes_of_other_shoppers_do_not_help():
     assert table["ndcg"].iloc[1:].max() <= table["ndcg"][0] + 0.01
 
 
+def test_the_change_from_the_first_weight_has_an_interval_over_shoppers():
+    wishes, tastes, shown, products = clicks(0.4)
+    _, table = choose_weight(wishes, tastes, shown, products)
+    assert table["change"].to_numpy() == pytest.approx(table["ndcg"] - table["ndcg"][0])
+    assert (table[["change", "low", "high"]].iloc[0] == 0).all()
+    at = table.iloc[4]  # the planted weight: better for sure
+    assert 0 < at["low"] < at["change"] < at["high"]
+    # Every list eight times, as of one shopper, is not more evidence: the interval stays.
+    again = ShownLists(*(np.repeat(x, 8, axis=0) for x in vars(shown).values()))
+    _, repeated = choose_weight(np.repeat(wishes, 8, 0), np.repeat(tastes, 8, 0), again, products)
+    assert repeated["low"].to_numpy() == pytest.approx(table["low"], abs=1e-9)
+    one = ShownLists(shown.query_id, 0 * shown.shopper_id, shown.rows, shown.gains)
+    assert choose_weight(wishes, tastes, one, products)[1][["low", "high"]].isna().all(axis=None)
+    first = np.arange(len(wishes)) == 0  # the only list with a click
+    alone = ShownLists(shown.query_id, shown.shopper_id, shown.rows, shown.gains * first[:, None])
+    assert choose_weight(wishes, tastes, alone, products)[1][["low", "high"]].isna().all(axis=None)
+
+
 def test_nothing_known_of_the_shoppers_gives_the_lowest_weight():
     wishes, tastes, shown, products = clicks(0.4, n=20)
     weight, table = choose_weight(wishes, 0 * tastes, shown, products)
