@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel
 
 from recsys_lib.datasets import Reviews, Split, drop_leaks, find_leaks, split_by_group
+from recsys_lib.freezing import cache_lower_layers, freeze
 from recsys_lib.metrics import auc
 from recsys_lib.models import (
     BUILT_IN,
@@ -33,7 +34,7 @@ from recsys_lib.models import (
 )
 from recsys_lib.text import Encoded, encode
 from recsys_lib.training import FitResult, TrainConfig, fit, predict
-from recsys_lib.workbook import InputError, artifact
+from recsys_lib.workbook import InputError, artifact, detect_hardware
 
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)  # inverse regularization, chosen on validation
 _MIN_ROWS = 30
@@ -162,6 +163,7 @@ def fine_tuned(
     config: TrainConfig,
     *,
     dropout: float | None = 0.0,
+    frozen: int | None = None,
     n_train: int | None = None,
     keep_weights: bool = True,
     resumable: bool = False,
@@ -173,8 +175,9 @@ def fine_tuned(
     config.seed also draws the new head. dropout: 0 by default, since a small encoder that reads a
     few thousand texts two or three times does not overfit, and the noise can hold it at chance for
     hundreds of steps (market, 2,400 reviews, [CLS] head: AUC 0.95 without, 0.77 with 0.1); None
-    keeps the checkpoint's. resumable: keep checkpoints at each validation, so that a run that was
-    killed goes on from there.
+    keeps the checkpoint's. frozen: leave the embeddings and so many of the lowest layers as they
+    are (0: the embeddings only); a BERT computes their outputs once. None: all is trained.
+    resumable: keep checkpoints at each validation, so that a run that was killed goes on.
     """
     key = {
         "data": task.fingerprint,
@@ -184,6 +187,7 @@ def fine_tuned(
         "n_train": n_train,
         "weights": keep_weights,
     }
+    key |= {} if frozen is None else {"frozen": frozen}
     part = task.train.take(_drawn(task.train, n_train))
 
     def build(folder: Path) -> None:
@@ -192,8 +196,17 @@ def fine_tuned(
         if resumable:
             name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
             run_dir = folder.parents[1] / "training" / name
-        valid = (task.valid.encoded, task.valid.labels)
-        result = fit(model, part.encoded, part.labels, config=config, valid=valid, run_dir=run_dir)
+        above, texts = model, [part.encoded, task.valid.encoded]
+        if frozen is not None and model.config.model_type == "bert":
+            model.to(detect_hardware().device)
+            above, texts = cache_lower_layers(
+                model, texts, layers=frozen, precision=config.precision
+            )
+        elif frozen is not None:
+            freeze(model, layers=frozen)
+        valid = (texts[1], task.valid.labels)
+        result = fit(above, texts[0], part.labels, config=config, valid=valid, run_dir=run_dir)
+        model.to(next(above.parameters()).device)  # `fit` moves only what it trains
         scores = {
             name: predict(model, getattr(task, name).encoded, precision=config.precision)
             for name in ("valid", "test")

@@ -7,7 +7,8 @@ changes and can be computed before training: each step then starts in the middle
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -88,16 +89,33 @@ class _Table(torch.nn.Module):
         return self.table[input_ids].float()
 
 
+@contextmanager
+def _lower_layers(body: PreTrainedModel, layers: int) -> Iterator[None]:
+    """The body of a BERT without its upper layers, inside the block."""
+    every = body.encoder.layer
+    body.encoder.layer = every[:layers]
+    try:
+        yield
+    finally:
+        body.encoder.layer = every
+
+
 def _outputs(
     model: PreTrainedModel, encoded: Encoded, layers: int, batch_tokens: int, precision: str
 ) -> torch.Tensor:
     """(total tokens, width) bf16: the output of layer `layers` for every token."""
     device = next(model.parameters()).device
     table = torch.zeros(len(encoded.ids), model.config.hidden_size, dtype=torch.bfloat16)
-    with evaluating(model), torch.inference_mode(), autocast(device, precision):
+    body = model.base_model
+    with (
+        evaluating(model),
+        torch.inference_mode(),
+        autocast(device, precision),
+        _lower_layers(body, layers),
+    ):
         for rows in make_batches(encoded.lengths, max_tokens=batch_tokens, shuffle=False):
             batch = {key: value.to(device) for key, value in collate(encoded, rows).items()}
-            states = model.base_model(**batch, output_hidden_states=True).hidden_states[layers]
+            states = body(**batch).last_hidden_state
             inside = batch["attention_mask"].bool().cpu()
             cells = [np.arange(*encoded.offsets[row : row + 2]) for row in rows]
             table[torch.from_numpy(np.concatenate(cells))] = states.cpu()[inside].bfloat16()

@@ -29,6 +29,7 @@ LAYERS = {
     "models": 3,
     "losses": 3,
     "checkpoints": 3,
+    "freezing": 4,
     "training_loop": 4,
     "gradient_cache": 5,
     "training": 5,

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from recsys_lib import classification
 from recsys_lib.classification import Part, Task, fine_tuned, frozen_probe, prepare, subset
 from recsys_lib.datasets import Reviews, find_leaks
 from recsys_lib.datasets.splits import Split
 from recsys_lib.metrics import auc
+from recsys_lib.models import load_classifier
 from recsys_lib.training import TrainConfig
 from recsys_lib.workbook import InputError
 
@@ -208,6 +210,22 @@ def test_saved_weights_give_the_saved_scores(small_model):
     np.testing.assert_array_equal(light.scores.test, done.scores.test)
     with pytest.raises(InputError, match="keep_weights"):
         light.load()
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_frozen_layers_stay_as_they_are(small_model, frozen):
+    task = prepare(reviews(), seed=0, model=small_model)
+    config = TrainConfig(epochs=2, lr=3e-3, batch_size=16, precision="fp32")
+    done = fine_tuned(task, config, frozen=frozen)
+    before = load_classifier(small_model, seed=config.seed, dropout=0.0).state_dict()
+    after = done.load().state_dict()
+    lower = tuple(f".layer.{number}." for number in range(frozen))
+    for name, weights in after.items():
+        kept = "embeddings" in name or any(part in name for part in lower)
+        assert torch.equal(weights, before[name]) == kept, name
+    z = classification.predict(done.load(), task.test.encoded, precision="fp32")
+    np.testing.assert_allclose(z, done.scores.test, atol=1e-5)
+    assert done.folder != fine_tuned(task, config).folder
 
 
 def test_labels_may_be_written_to(task):
