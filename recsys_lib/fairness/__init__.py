@@ -3,6 +3,7 @@
 ``columns``: `sensitive_groups`, `band` and `cross` make groups of people from a column.
 ``groups``: `group_table`, `mean_table` and `readable`: every measure in every group.
 ``gaps``: `gaps` and `mean_gaps`: every difference, tested; `correct`.
+``chance``: `monte_carlo_interval`, `undecided`: how far other shuffles could move a p value.
 ``power``: `smallest_gap`, `smallest_gap_of_shares`, `power_of_two_shares`, `power_of_gap`,
     `power_table`: what this test set could have shown.
 ``criteria``: `incompatible_criteria`, `calibration_by_group`: kinds of fairness that exclude one
@@ -11,13 +12,15 @@
 ``report``: `report_table`, `sentences`, `report_html`, `save_report`: to hand on.
 ``counterfactual``: the same review with one word about the reviewer changed: `make_pairs`,
     `score_pairs`, `rule_effects`.
-``exposure``: who gets seen in rankings: `class_exposure`, `gini_of_exposure`, `coverage`.
+``exposure``: who gets seen in rankings: `class_exposure`, `correct_exposures`, `gini_of_exposure`,
+    `coverage`.
 ``feedback``: `simulate` rounds in which clicks become popularity; `amplification`.
-``mending``: `mended_decisions`, `judge`: what closing a gap costs and who pays.
+``mitigation``: `mitigated_decisions`, `judge`: what closing a gap costs and who pays.
 ``reranking``: `exposure_tradeoff`: the same for rankings.
 """
 
 from recsys_lib.fairness.audit import Audit, audit, placebo_worlds
+from recsys_lib.fairness.chance import monte_carlo_interval, undecided
 from recsys_lib.fairness.columns import band, cross, sensitive_groups
 from recsys_lib.fairness.counterfactual import (
     RULES,
@@ -40,6 +43,7 @@ from recsys_lib.fairness.exposure import (
     Coverage,
     attention,
     class_exposure,
+    correct_exposures,
     coverage,
     exposure_per_query,
     gini,
@@ -50,13 +54,13 @@ from recsys_lib.fairness.feedback import amplification, over_seeds, shared_winne
 from recsys_lib.fairness.gaps import correct, gaps, mean_gaps
 from recsys_lib.fairness.groups import group_table, mean_table, readable
 from recsys_lib.fairness.measures import MEASURES, USUAL
-from recsys_lib.fairness.mending import (
+from recsys_lib.fairness.mitigation import (
     CRITERIA,
-    Mended,
+    Mitigated,
     Sample,
     chance_gap,
     judge,
-    mended_decisions,
+    mitigated_decisions,
     reweighing,
 )
 from recsys_lib.fairness.power import (
@@ -92,7 +96,7 @@ __all__ = [
     "Coverage",
     "Effect",
     "Insertion",
-    "Mended",
+    "Mitigated",
     "Reranked",
     "Sample",
     "Swap",
@@ -105,6 +109,7 @@ __all__ = [
     "chance_gap",
     "class_exposure",
     "correct",
+    "correct_exposures",
     "coverage",
     "cross",
     "exposure_per_query",
@@ -122,7 +127,8 @@ __all__ = [
     "mean_gaps",
     "mean_table",
     "measure_words",
-    "mended_decisions",
+    "mitigated_decisions",
+    "monte_carlo_interval",
     "not_testable",
     "over_seeds",
     "placebo_worlds",
@@ -145,4 +151,5 @@ __all__ = [
     "smallest_gap",
     "smallest_gap_of_shares",
     "swapped",
+    "undecided",
 ]

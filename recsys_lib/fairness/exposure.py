@@ -12,14 +12,15 @@ Colwell, Mao, Chang (2004), Ecology 85 and Chao (1987), Biometrics 43 (how much 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from recsys_lib.fairness.chance import Chance, blocks, subset_chance
 from recsys_lib.metrics import Estimate, holm
 from recsys_lib.workbook.errors import InputError
 
@@ -57,15 +58,42 @@ def exposure_per_query(rows: ArrayLike, weights: ArrayLike, n_products: int) -> 
 
     Raises InputError for a product twice in a list, a row beyond the catalog, or other shapes.
     """
-    rows, weights = _checked_rows(rows, n_products), np.asarray(weights, dtype=np.float64)
-    if weights.shape != (rows.shape[1],):
-        raise InputError(f"weights: shape {weights.shape} for lists of {rows.shape[1]} positions.")
-    if not np.isfinite(weights).all() or weights.min(initial=1) < 0 or weights.sum() <= 0:
-        raise InputError("weights: attention must be finite, not negative, and not all 0.")
+    rows = _checked_rows(rows, n_products)
+    weights = checked_weights(weights, rows.shape[1])
     exposure = np.zeros((len(rows), n_products))
     query, at = np.nonzero(rows >= 0)
     exposure[query, rows[query, at]] = weights[at]
     return _shares(exposure)
+
+
+def checked_weights(weights: ArrayLike, k: int) -> np.ndarray:
+    """Attention as float64 (k,); InputError for another shape, or for what is no attention."""
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (k,):
+        raise InputError(f"weights: shape {weights.shape} for lists of {k} positions.")
+    if not np.isfinite(weights).all() or weights.min(initial=1) < 0 or weights.sum() <= 0:
+        raise InputError("weights: attention must be finite, not negative, and not all 0.")
+    return weights
+
+
+def query_units(groups: Sequence[Hashable] | None, kept: np.ndarray) -> np.ndarray:
+    """Which unit each ranking that is kept belongs to, int64 (kept,), numbered from 0.
+
+    groups: (Q,) as in `class_exposure`, None: each ranking stands alone. kept: bool (Q,).
+
+    Raises InputError for another length, a ranking without a group, or one group only.
+    """
+    if groups is None:
+        return np.arange(kept.sum())
+    if len(groups) != len(kept):
+        raise InputError(f"groups: {len(groups)} for {len(kept)} rankings.")
+    unit = _numbered(groups)
+    if (unit < 0).any():
+        raise InputError("groups: a ranking has none: leave it out, or give it one of its own.")
+    unit = np.unique(unit[kept], return_inverse=True)[1]
+    if unit.max() < 1:
+        raise InputError("groups: only one; at least two are needed to resample.")
+    return unit
 
 
 @dataclass(frozen=True)
@@ -75,8 +103,10 @@ class ClassExposure:
     name, products: of the class. exposure, merit: its mean share over the queries. gap: exposure
     less merit; ratio: exposure over merit; 0 and 1 are proportional. Intervals resample queries:
     other questions to the same catalog. p: permutation of the classes among the products (or
-    brands): could a label that means nothing have a gap as wide? p_holm: corrected for the number
-    of classes.
+    brands): could a label that means nothing have a gap as wide? p_low, p_high: its Monte Carlo
+    interval (see `chance`). p_holm: corrected for the comparisons (one of two classes, else one per
+    class), or for all that `correct_exposures` was given. p_holm_low, p_holm_high: the same of
+    p_low and p_high.
     """
 
     name: str
@@ -86,7 +116,11 @@ class ClassExposure:
     gap: Estimate
     ratio: Estimate
     p: float
-    p_holm: float
+    p_low: float
+    p_high: float
+    p_holm: float = np.nan
+    p_holm_low: float = np.nan
+    p_holm_high: float = np.nan
 
 
 def class_exposure(
@@ -98,6 +132,7 @@ def class_exposure(
     units: Sequence[Hashable] | None = None,
     groups: Sequence[Hashable] | None = None,
     n: int = 2000,
+    permutations: int = 50_000,
     level: float = 0.95,
     seed: int = 0,
 ) -> list[ClassExposure]:
@@ -105,7 +140,8 @@ def class_exposure(
 
     The ratio is (Σ_q exposure of the class) / (Σ_q merit of the class), both shares of their query:
     for one query, Singh and Joachims' exposure over utility of the group, relative to what all
-    products together have. Queries without a list or without any merit are left out.
+    products together have. Queries without a list or without any merit are left out. Two classes
+    make one comparison: what one has too much, the other lacks.
 
     Args:
         rows: (Q, k), the rankings.
@@ -114,14 +150,16 @@ def class_exposure(
         weights: (k,) attention per position, by default `attention(k)`.
         units: (N,) what a class belongs to, such as the brand that has one seller: labels are
             permuted among these. By default the product.
-        groups: (Q,) which rankings belong together, such as all that were shown for one query:
-            these are resampled as a whole. By default each stands alone.
-        n: resamples, and permutations.
+        groups: (Q,) which rankings belong together, such as all that were shown for one query, or
+            for queries that say the same: these are resampled as a whole. By default each stands
+            alone.
+        n: resamples.
+        permutations: at most (see `chance.subset_chance`).
         level, seed: of the intervals; of the randomness.
 
     Raises:
-        InputError: shapes that do not fit, negative or infinite merit, a missing class, one class
-            only, a unit of two classes, or a class without any merit.
+        InputError: shapes that do not fit, negative or infinite merit, a missing class, unit or
+            group, one class or group only, a unit of two classes, or a class without any merit.
     """
     merit = np.asarray(merit, dtype=np.float64)
     rows = np.asarray(rows)
@@ -149,11 +187,9 @@ def class_exposure(
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn_ratio = drawn_got / drawn_due
     gap = (exposure - deserved).mean(axis=0)
-    p_values = _permuted(gap, of, len(names), units, n, seed)
+    chance = _permuted(gap, of, len(names), units, permutations, seed)
     found = []
-    for c, (name, p, p_holm) in enumerate(
-        zip(names, p_values, holm(p_values).tolist(), strict=True)
-    ):
+    for c, name in enumerate(names):
         mean_got, mean_due = float(got[:, c].mean()), float(due[:, c].mean())
         estimates = [
             _percentile(value, values, level, len(got), len(per_group))
@@ -164,8 +200,35 @@ def class_exposure(
                 (mean_got / mean_due, drawn_ratio[:, c]),
             )
         ]
-        found.append(ClassExposure(str(name), int(member[:, c].sum()), *estimates, p, p_holm))
-    return found
+        ends = (float(p[c]) for p in (chance.p, chance.low, chance.high))
+        found.append(ClassExposure(str(name), int(member[:, c].sum()), *estimates, *ends))
+    return correct_exposures({"": found})[""]
+
+
+def correct_exposures(
+    calls: Mapping[Hashable, Sequence[ClassExposure]],
+) -> dict[Hashable, list[ClassExposure]]:
+    """Holm's correction over the comparisons of several calls of `class_exposure` together.
+
+    Of two classes only one counts as a comparison, since their gaps are each other's negatives.
+    """
+    tests = [(call, at) for call, found in calls.items() for at in range(len(found))
+             if at == 0 or len(found) > 2]  # fmt: skip
+    corrected = {
+        end: dict(zip(tests, holm([getattr(calls[call][at], f"p{end}") for call, at in tests]),
+                      strict=True))
+        for end in ("", "_low", "_high")
+    }  # fmt: skip
+    return {
+        call: [
+            replace(found_class, **{
+                f"p_holm{end}": float(of[call, at if len(found) > 2 else 0])
+                for end, of in corrected.items()
+            })
+            for at, found_class in enumerate(found)
+        ]
+        for call, found in calls.items()
+    }  # fmt: skip
 
 
 def popularity_classes(popularity: ArrayLike) -> np.ndarray:
@@ -198,6 +261,7 @@ def gini_of_exposure(
     n_products: int,
     *,
     weights: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> Estimate:
     """Gini of the attention per product, of the whole catalog, over as many queries as there are.
@@ -205,20 +269,21 @@ def gini_of_exposure(
     Bootstrap resamples repeat queries and so concentrate attention: their Gini lies too high and
     varies too little. The interval is the observed value ± the normal quantile times the standard
     error of the jackknife, which leaves out one query at a time (Efron, Tibshirani 1993, section
-    11.5).
+    11.5), or one of the `groups` (Q,), such as queries that say the same.
     """
     rows = _checked_rows(rows, n_products)
     weights = attention(rows.shape[1]) if weights is None else weights
     exposure = exposure_per_query(rows, weights, n_products)
-    exposure = exposure[~np.isnan(exposure[:, 0])]
-    queries = len(exposure)
-    if queries < 2:
+    kept = ~np.isnan(exposure[:, 0])
+    exposure = exposure[kept]
+    if len(exposure) < 2:
         raise InputError("fewer than two queries have a ranking.")
-    total = exposure.sum(axis=0)
-    without = np.array([_gini((total - own).clip(0)) for own in exposure])
-    spread = np.sqrt((queries - 1) * np.var(without))
-    method = f"normal interval, jackknife over {queries} queries"
-    return _normal(gini(total), spread, level, queries, method)
+    total, parts = exposure.sum(axis=0), _group_sums(exposure, groups, kept)
+    without = np.array([_gini((total - own).clip(0)) for own in parts])
+    spread = np.sqrt((len(parts) - 1) * np.var(without))
+    what = "queries" if groups is None else "groups of queries"
+    method = f"normal interval, jackknife over {len(parts)} {what}"
+    return _normal(gini(total), spread, level, len(exposure), len(parts), method)
 
 
 @dataclass(frozen=True)
@@ -230,26 +295,38 @@ class Coverage:
     expected_in_the_end: float
 
 
-def coverage(rows: ArrayLike, n_products: int, *, level: float = 0.95) -> Coverage:
+def coverage(
+    rows: ArrayLike,
+    n_products: int,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+) -> Coverage:
     """The share of the catalog that stands in any of the lists.
 
     A resample of queries shows fewer products than the queries themselves, so a bootstrap interval
     would lie below the value. This one has the closed variance of the number of kinds seen in Q
     samples, S (1 − S / S_all), where S_all is what Q → ∞ would show, estimated from the kinds seen
-    once (f₁) and twice (f₂): S + (Q − 1) / Q · f₁ (f₁ − 1) / (2 (f₂ + 1)), at most N.
+    once (f₁) and twice (f₂): S + (Q − 1) / Q · f₁ (f₁ − 1) / (2 (f₂ + 1)), at most N. A sample is a
+    query, or all lists of one of the `groups` (Q,), such as queries that say the same.
     Sources: Colwell, Mao, Chang (2004), equation 6; Chao (1987), bias-corrected.
     """
     rows = _checked_rows(rows, n_products)
-    rows = rows[(rows >= 0).any(axis=1)]
+    kept = (rows >= 0).any(axis=1)
+    rows = rows[kept]
     if len(rows) < 2:
         raise InputError("fewer than two queries have a ranking.")
-    times = np.bincount(rows[rows >= 0], minlength=n_products)
+    unit = query_units(groups, kept)
+    samples = int(unit.max()) + 1
+    query, at = np.nonzero(rows >= 0)
+    seen = np.unique(unit[query] * n_products + rows[query, at])  # each sample's products once
+    times = np.bincount(seen % n_products, minlength=n_products)
     shown, once, twice = (times > 0).sum(), (times == 1).sum(), (times == 2).sum()
-    unseen = (len(rows) - 1) / len(rows) * once * (once - 1) / (2 * (twice + 1))
+    unseen = (samples - 1) / samples * once * (once - 1) / (2 * (twice + 1))
     in_the_end = min(float(shown + unseen), float(n_products))
     spread = np.sqrt(shown * (1 - shown / in_the_end)) / n_products
     method = "normal interval, closed variance of the number of products seen"
-    share = _normal(shown / n_products, spread, level, len(rows), method)
+    share = _normal(shown / n_products, spread, level, len(rows), samples, method)
     return Coverage(share, in_the_end / n_products)
 
 
@@ -275,6 +352,16 @@ def _shares(amounts: np.ndarray) -> np.ndarray:
     return np.divide(amounts, total, out=np.full_like(amounts, np.nan), where=total > 0)
 
 
+def _numbered(values: Sequence[Hashable]) -> np.ndarray:
+    """A number for each value in the order of their words, -1 for a missing one. 1 is not "1"."""
+    column = np.fromiter(values, dtype=object, count=len(values))  # tuples stay values
+    code, names = pd.factorize(column)
+    place = np.empty(len(names) + 1, dtype=np.int64)
+    place[sorted(range(len(names)), key=lambda at: str(names[at]))] = np.arange(len(names))
+    place[-1] = -1
+    return place[code]
+
+
 def _classes(classes: Sequence[Hashable], n_products: int) -> tuple[list, np.ndarray]:
     values = list(classes)
     if len(values) != n_products:
@@ -294,13 +381,7 @@ def _group_sums(
     """Sums per group, (groups, columns), of the rankings that were kept."""
     if groups is None:
         return per_query
-    if len(groups) != len(kept):
-        raise InputError(f"groups: {len(groups)} for {len(kept)} rankings.")
-    if pd.isna(pd.Series(list(groups), dtype=object)).any():
-        raise InputError("groups: a ranking has none: leave it out, or give it one of its own.")
-    unit = np.unique(np.asarray(groups, dtype=str)[kept], return_inverse=True)[1]
-    if unit.max() < 1:
-        raise InputError("groups: only one; at least two are needed to resample.")
+    unit = query_units(groups, kept)
     return np.stack([np.bincount(unit, column) for column in per_query.T], axis=1)
 
 
@@ -308,9 +389,8 @@ def _resampled(per_unit: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Sums over n resamples of the rows, (n, columns)."""
     rng = np.random.default_rng(seed)
     even = np.full(len(per_unit), 1 / len(per_unit))
-    sizes = [min(_BLOCK, n - start) for start in range(0, n, _BLOCK)]
     return np.concatenate(
-        [rng.multinomial(len(per_unit), even, size=size) @ per_unit for size in sizes]
+        [rng.multinomial(len(per_unit), even, size=size) @ per_unit for size in blocks(n, _BLOCK)]
     )
 
 
@@ -321,26 +401,23 @@ def _permuted(
     units: Sequence[Hashable] | None,
     n: int,
     seed: int,
-) -> list[float]:
-    """p of each class: how often do permuted labels of the units give a gap as far from 0?"""
+) -> Chance:
+    """How often do permuted labels of the units give each class a gap as far from 0?"""
     unit = np.arange(len(of))
     if units is not None:
         if len(units) != len(of):
             raise InputError(f"units: {len(units)} for {len(of)} products.")
-        unit = np.unique(np.asarray(units, dtype=str), return_inverse=True)[1]
+        unit = _numbered(units)
+        if (unit < 0).any():
+            raise InputError("units: a product has none: give it one of its own.")
     label = np.zeros(unit.max() + 1, dtype=np.int64)
     label[unit] = of
     if (label[unit] != of).any():
         raise InputError("units: one of them has products of two classes.")
-    member = (label[:, None] == np.arange(n_classes)).astype(np.float64)
     per_unit = np.bincount(unit, gap)
-    least = np.abs(per_unit @ member) - 1e-12
-    rng = np.random.default_rng(seed)
-    extreme = np.zeros(n_classes)
-    for start in range(0, n, _BLOCK):
-        blocks = np.tile(per_unit, (min(_BLOCK, n - start), 1))
-        extreme += (np.abs(rng.permuted(blocks, axis=1) @ member) >= least).sum(axis=0)
-    return ((1 + extreme) / (n + 1)).tolist()
+    sizes = np.bincount(label, minlength=n_classes)
+    observed = np.bincount(label, per_unit, n_classes)
+    return subset_chance(per_unit, sizes, observed, n=n, seed=seed)
 
 
 def _gini(x: np.ndarray) -> float:
@@ -350,11 +427,14 @@ def _gini(x: np.ndarray) -> float:
 
 def _percentile(value: float, drawn: np.ndarray, level: float, rows: int, units: int) -> Estimate:
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="lower")
-    method = f"percentile bootstrap, {len(drawn)} resamples of {units} queries"
+    what = "queries" if units == rows else "groups of queries"
+    method = f"percentile bootstrap, {len(drawn)} resamples of {units} {what}"
     return Estimate(float(value), float(low), float(high), level, rows, units, method)
 
 
-def _normal(value: float, spread: float, level: float, queries: int, method: str) -> Estimate:
+def _normal(
+    value: float, spread: float, level: float, queries: int, units: int, method: str
+) -> Estimate:
     half = NormalDist().inv_cdf((1 + level) / 2) * float(spread)
     low, high = max(0.0, value - half), min(1.0, value + half)
-    return Estimate(float(value), float(low), float(high), level, queries, queries, method)
+    return Estimate(float(value), float(low), float(high), level, queries, units, method)

@@ -34,7 +34,7 @@ from recsys_lib.datasets.market_catalog import STYLES, Products
 from recsys_lib.datasets.market_clicks import attractiveness, ranking_weights
 from recsys_lib.fairness.exposure import attention, gini
 from recsys_lib.fairness.reranking import bonus_for, rank_with_bonus
-from recsys_lib.metrics import Estimate, ndcg
+from recsys_lib.metrics import Estimate, dcg
 from recsys_lib.workbook.errors import InputError
 
 POLICIES = ("feedback", "no feedback", "randomized", "constrained")
@@ -157,7 +157,8 @@ def shared_winners(runs: pd.DataFrame, policy: str) -> Estimate:
 @dataclass(frozen=True, eq=False)
 class _Shop:
     """What the simulation needs of the market. fit, gains, grades: (queries, products); styles:
-    (products, S); tastes: (shoppers, S); weights: (10,), the chance of a look at each position."""
+    (products, S); tastes: (shoppers, S); weights: (10,), the chance of a look at each position.
+    ideal: (queries,), the DCG@10 of the best list there is."""
 
     fit: np.ndarray
     gains: np.ndarray
@@ -165,6 +166,7 @@ class _Shop:
     styles: np.ndarray
     tastes: np.ndarray
     weights: np.ndarray
+    ideal: np.ndarray
 
 
 def _shop(market: Market) -> _Shop:
@@ -173,13 +175,15 @@ def _shop(market: Market) -> _Shop:
     truth = market.truth
     products = Products(truth.shelf, truth.products)
     weights = np.array([ranking_weights(intent, products, 0.0) for intent in truth.intents])
+    gains = 2.0**truth.grades - 1
     return _Shop(
         fit=weights / (1000 * market.products["popularity"].to_numpy(np.float64)),
-        gains=2.0**truth.grades - 1,
+        gains=gains,
         grades=truth.grades,
         styles=truth.products[[f"style_{s}" for s in STYLES]].to_numpy(np.int64),
         tastes=truth.shoppers[[f"taste_{s}" for s in STYLES]].to_numpy(np.int64),
         weights=attention(LENGTH, truth.examination),
+        ideal=dcg(gains, gains, k=LENGTH, gain="linear"),
     )
 
 
@@ -222,10 +226,9 @@ def _measured(shop: _Shop, rows: np.ndarray, query: np.ndarray) -> tuple[float, 
     """`MEASURES` of these lists, and the winners."""
     seen = np.bincount(rows.ravel(), np.tile(shop.weights, len(rows)), len(shop.styles))
     top = np.argsort(-seen, kind="stable")[: len(seen) // 10]
-    gains = shop.gains[query]
-    scores = np.full(gains.shape, -np.inf)
-    np.put_along_axis(scores, rows, -np.arange(float(rows.shape[1]))[None], axis=1)
-    quality = np.nanmean(ndcg(gains, scores, k=LENGTH, gain="linear"))
+    discounted = shop.gains[query[:, None], rows] @ attention(LENGTH)
+    wanted = shop.ideal[query] > 0
+    quality = (discounted[wanted] / shop.ideal[query][wanted]).mean()
     winners = " ".join(map(str, top.tolist()))
     return float(seen[top].sum() / seen.sum()), gini(seen), float(quality), winners
 

@@ -144,6 +144,10 @@ class Measures:
 
         return values
 
+    def parts(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Numerator and denominator of each row, ``(rows,)``; None if it is no ratio of sums."""
+        return self._ratios.get(name)
+
 
 class MeanMeasure:
     """One number per row, such as the NDCG of each query; its mean is the measure."""
@@ -165,6 +169,10 @@ class MeanMeasure:
             return ratio(column @ weights, weights.sum(axis=0), empty=np.nan)[None]
 
         return values
+
+    def parts(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """As `Measures.parts`."""
+        return self.values, np.ones(len(self.values))
 
 
 def checked(labels: ArrayLike, probs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

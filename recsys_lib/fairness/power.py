@@ -1,7 +1,8 @@
 """What gap could this test set have shown at all?
 
 "No gap shown" says little where only a huge one could have been. Two answers: a closed formula for
-two shares of independent rows, and the bootstrap's own spread, for any measure and any dependence.
+two shares of independent rows, and the standard error of the test, for any measure and any
+dependence.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ def smallest_gap(spread: float, *, power: float = 0.8, alpha: float = 0.05) -> f
     """The same from a standard error, for any measure: ``(z_{1−α/2} + z_power) · spread``.
 
     Args:
-        spread: standard error of the gap, such as the column ``spread`` of `gaps`, whose bootstrap
-            over units has the dependence of the rows in it.
+        spread: standard error of the gap, such as the column ``null_spread`` of `gaps`, by which
+            its test goes and which has the dependence of the rows in it. The bootstrap's
+            (``spread``) is too small where a group has few rows.
         power, alpha: as wished; for k comparisons give ``alpha / k``.
     """
     if not (spread >= 0 and 0 < alpha < power < 1):
@@ -120,7 +122,7 @@ def power_table(
     part = gaps[(gaps["kind"] == "difference") & gaps["known"]]
     table = part[["metric", by, "rows", "value"]].copy()
     for name, level in (("alone", alpha), ("corrected", alpha / comparisons)):
-        table[name] = [smallest_gap(s, power=power, alpha=level) for s in part["spread"]]
+        table[name] = [smallest_gap(s, power=power, alpha=level) for s in part["null_spread"]]
     return table.reset_index(drop=True)
 
 

@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from math import ceil
 from pathlib import Path
 
 import pandas as pd
@@ -164,7 +165,7 @@ def report_html(
         title: of the page. dataset: what was audited, in words.
         figure: the one figure, kept in the page as a PNG; `alt` says what it shows.
         positive: the name of label 1. things: what the rows are.
-        sections: more headings with their sentences, such as what mending costs.
+        sections: more headings with their sentences, such as what mitigation costs.
 
     Raises:
         InputError: a figure without an alt text.
@@ -267,7 +268,7 @@ def _chance(p: float) -> str:
 
 
 def _how_often(p: float) -> str:
-    return "fewer than 1" if p < 0.01 else f"about {100 * p:.0f}"
+    return "fewer than 1" if p < 0.01 else f"at most {ceil(100 * p - 1e-9)}"  # Holm's is a bound
 
 
 def _facts(audit: Audit, dataset: str, things: str) -> str:

@@ -11,13 +11,13 @@ solves for one constraint over all queries together (so a list may go without, i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recsys_lib.fairness.exposure import attention, exposure_per_query
+from recsys_lib.fairness.exposure import attention, checked_weights, exposure_per_query, query_units
 from recsys_lib.metrics import Estimate, bootstrap_mean, ndcg
 from recsys_lib.workbook.errors import InputError
 
@@ -61,14 +61,26 @@ def bonus_for(
 ) -> float:
     """The smallest bonus (to 1e-6 of the scores' range) whose mean `favored_share` is ≥ `least`.
 
-    Raises InputError where no bonus reaches it: too few favored products may be listed.
+    Raises InputError where no bonus reaches it (too few favored products may be listed), or for
+    weights as in `exposure_per_query`.
     """
     scores, favored = _checked(scores, favored)
-    weights = attention(min(k, scores.shape[1])) if weights is None else weights
+    length = min(k, scores.shape[1])
+    weights = attention(length) if weights is None else checked_weights(weights, length)
+    # with any bonus, the best k of all are among the best k of either kind
+    kinds = [rank_with_bonus(np.where(kind, scores, -np.inf), favored, k)
+             for kind in (favored, ~favored)]  # fmt: skip
+    rows = np.sort(np.concatenate(kinds, axis=1), axis=1)
+    best = np.where(rows >= 0, np.take_along_axis(scores, rows, axis=1), -np.inf)
+    lifts = favored[rows] & (rows >= 0)
 
     def share(bonus: float) -> float:
-        rows = rank_with_bonus(scores, favored, k, bonus)
-        return float(np.nanmean(favored_share(rows, favored, weights)))
+        lifted = best + bonus * lifts
+        order = np.argsort(-lifted, axis=1, kind="stable")[:, : len(weights)]
+        listed = np.isfinite(np.take_along_axis(lifted, order, axis=1)) * weights
+        given = (np.take_along_axis(lifts, order, axis=1) * listed).sum(axis=1)
+        total = listed.sum(axis=1)
+        return float((given[total > 0] / total[total > 0]).mean())
 
     finite = scores[np.isfinite(scores)]
     if not len(finite):
@@ -117,6 +129,7 @@ def exposure_tradeoff(
     *,
     k: int = 10,
     weights: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
     n: int = 2000,
     seed: int = 0,
 ) -> list[Reranked]:
@@ -130,9 +143,11 @@ def exposure_tradeoff(
         favored: bool (N,). Their merit is their mean share of the gains.
         leasts: shares of attention.
         k, weights: positions, and their attention.
+        groups: (Q,) of the test queries: those that say the same are resampled as a whole. By
+            default each query stands alone.
         n, seed: of the bootstrap over test queries.
 
-    Raises InputError as `bonus_for`, or for shapes that do not fit.
+    Raises InputError as `bonus_for`, for shapes that do not fit, a missing group, or one only.
     """
     test_scores, favored = _checked(test_scores, favored)
     gains = np.asarray(gains, dtype=np.float64)
@@ -146,6 +161,7 @@ def exposure_tradeoff(
     if not kept.any():
         raise InputError("gains: no test query has both a relevant product and a list.")
     test_scores, gains, total = test_scores[kept], gains[kept], total[kept]
+    units = None if groups is None else query_units(groups, kept)
     due = gains @ favored / total
     found: list[Reranked] = []
     first: tuple[np.ndarray, np.ndarray] | None = None
@@ -158,10 +174,10 @@ def exposure_tradeoff(
         quality = _ndcg(rows, gains, k)
         first = first or (share, quality)
         estimates = [
-            bootstrap_mean(values, n=n, seed=seed)
+            bootstrap_mean(values, groups=units, n=n, seed=seed)
             for values in (share, quality, share - first[0], quality - first[1])
         ]
-        gap = _absolute(bootstrap_mean(share - due, n=n, seed=seed))
+        gap = _absolute(bootstrap_mean(share - due, groups=units, n=n, seed=seed))
         found.append(
             Reranked(
                 least, bonus, estimates[0], gap, estimates[1], estimates[2], estimates[3], rows

@@ -64,7 +64,7 @@ def quality_against_gap(
     ylabel: str,
     chance: float | None = None,
 ) -> Figure:
-    """Ways to mend as points: how wide the gap is, how good the decisions or rankings are.
+    """Ways to mitigate a gap as points: how wide it is, how good the decisions or rankings are.
 
     Better is up and to the left. The first row, what there was before, is drawn as a square; a thin
     line leads from it to every other.
@@ -99,7 +99,7 @@ def quality_against_gap(
     if chance is not None:
         ax.axvspan(0, chance, color=COLORS["grey"], alpha=0.15, lw=0)
         ax.set_xlim(right=max(ax.get_xlim()[1], 1.15 * chance))
-        xlabel += f"\nshaded: gaps that groups drawn by lot stay below in 95 % (up to {chance:.3f})"
+        xlabel += f"\nshaded: gaps that random groups stay below in 95 % (up to {chance:.3f})"
     set_title(fig, title)
     set_axes(ax, xlabel, ylabel)
     name_points(ax, np.column_stack([gap, quality]), list(table["name"]), avoid=boxes)

@@ -202,3 +202,14 @@ def test_bad_worlds_are_one_line(shop):
         placebo_worlds(shop["prob"], *data[1:])
     with pytest.raises(InputError, match="none missing"):
         placebo_worlds(*data[:2], shop["shopper_id"].where(shop["label"] == 1))
+
+
+def test_groups_drawn_row_by_row_raise_five_percent_false_alarms(shop):
+    """Then shoppers hold both groups and rows swap: the way of the real data's products."""
+    part = shop.tail(1200)
+    data = (part["label"], part["prob"], part["shopper_id"])
+    one = placebo_worlds(*data, per_row=True, n=100, permutations=199)
+    low, high = stats.binom.interval(0.99, 200, 0.05)
+    assert low <= one["alarm"].sum() <= high
+    assert (one["truth"] == 0).all()
+    assert stats.kstest(one["p"], "uniform").pvalue > 0.001

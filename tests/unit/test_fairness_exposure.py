@@ -1,5 +1,8 @@
 """Exposure against merit: formulas by hand and against references, and a bias of known size."""
 
+import tracemalloc
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +14,14 @@ from recsys_lib.datasets.market_clicks import ranking_weights
 from recsys_lib.fairness.exposure import (
     attention,
     class_exposure,
+    correct_exposures,
     coverage,
     exposure_per_query,
     gini,
     gini_of_exposure,
     popularity_classes,
 )
-from recsys_lib.metrics import dcg
+from recsys_lib.metrics import dcg, holm
 from recsys_lib.workbook import InputError
 
 SMALL = {"n_products": 300, "n_shoppers": 60, "n_queries": 80, "n_reviews": 0}
@@ -132,6 +136,55 @@ def test_lists_of_one_query_are_resampled_together():
     assert alone.high - alone.low < 0.5 * (together.high - together.low)
 
 
+def test_concentration_counts_queries_that_say_the_same_as_one():
+    """Every list ten times over, in groups: the intervals are those of the lists themselves."""
+    lists = pool_of_lists(n=60)
+    repeated, groups = np.repeat(lists, 10, axis=0), np.repeat(np.arange(60), 10)
+    once, again = (gini_of_exposure(lists, 200), gini_of_exposure(repeated, 200, groups=groups))
+    assert (again.value, again.low, again.high) == pytest.approx((once.value, once.low, once.high))
+    assert (again.n, again.units) == (600, 60)
+    once, again = coverage(lists, 200), coverage(repeated, 200, groups=groups)
+    assert again.expected_in_the_end == pytest.approx(once.expected_in_the_end)
+    assert (again.share.low, again.share.high) == pytest.approx((once.share.low, once.share.high))
+    assert coverage(repeated, 200).share.low > again.share.low  # every product seen ten times
+
+
+def test_groups_may_be_any_values_that_differ():
+    lists = np.array([[0, 1], [0, 1], [1, 2], [3, 2]])
+    tuples = coverage(lists, 9, groups=[("a", 1), ("a", 1), ("a", 2), ("b", 1)])
+    assert tuples == coverage(lists, 9, groups=[5, 5, 6, 7])
+    mixed = coverage(lists, 9, groups=[1, "1", 2, "2"])
+    assert mixed.share.units == 4 and mixed == coverage(lists, 9, groups=range(4))
+
+
+def test_few_brands_are_permuted_in_every_way():
+    """Six brands of one product each, three of them chains: 20 ways, by hand."""
+    rng = np.random.default_rng(4)
+    rows = np.array([rng.permutation(6)[:3] for _ in range(30)])
+    merit = rng.uniform(size=(30, 6))
+    chain, other = class_exposure(rows, merit, list("cccooo"), n=20)
+    gap = exposure_per_query(rows, attention(3), 6) - merit / merit.sum(axis=1, keepdims=True)
+    sums = [gap.mean(axis=0)[list(some)].sum() for some in combinations(range(6), 3)]
+    assert chain.p == np.mean(np.abs(sums) >= abs(chain.gap.value) - 1e-12)
+    assert chain.p == chain.p_low == chain.p_high == chain.p_holm == other.p_holm
+
+
+def test_all_comparisons_are_corrected_together_and_two_classes_are_one():
+    rng = np.random.default_rng(6)
+    rows = np.array([rng.permutation(30)[:5] for _ in range(40)])
+    merit = rng.uniform(size=(40, 30)) + 3 * (np.arange(30) < 4)
+    calls = {
+        "two": class_exposure(rows, merit, ["x"] * 4 + ["y"] * 26, n=50),
+        "three": class_exposure(rows, merit, list("abc") * 10, n=50),
+    }
+    together = correct_exposures(calls)
+    expected = holm([calls["two"][0].p, *(c.p for c in calls["three"])])
+    assert [together["two"][0].p_holm, *(c.p_holm for c in together["three"])] == list(expected)
+    assert together["two"][0].p_holm == together["two"][1].p_holm
+    assert [c.p_holm for c in calls["three"]] == list(holm([c.p for c in calls["three"]]))
+    assert all(c.p_holm_low <= c.p_holm <= c.p_holm_high for c in together["three"])
+
+
 def test_gini_against_its_definition_and_known_values():
     rng = np.random.default_rng(0)
     for size in (1, 2, 7, 60):
@@ -183,6 +236,18 @@ def test_coverage_counts_products_and_what_is_still_unseen():
     assert coverage(pool[:60], 200).expected_in_the_end > coverage(pool[:60], 200).share.value
 
 
+def test_coverage_of_many_lists_takes_the_memory_of_the_lists():
+    """100,000 lists over 20,000 products: a number for every pair would take 16 GB."""
+    starts = np.random.default_rng(0).integers(0, 19_990, 100_000)
+    lists = starts[:, None] + np.arange(10)
+    tracemalloc.start()
+    found = coverage(lists, 20_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.share.value == len(np.unique(lists)) / 20_000
+    assert peak < 20 * lists.nbytes
+
+
 def test_popularity_classes_take_a_tenth_and_four_tenths():
     found = popularity_classes(np.arange(50))
     assert [(found == name).sum() for name in ("head", "middle", "tail")] == [5, 20, 25]
@@ -208,6 +273,8 @@ GOOD = (np.array([[0, 1], [1, 0]]), np.ones((2, 2)), ["a", "b"])
         ({"groups": [1]}, "groups: 1 for 2 rankings"),
         ({"groups": [1, 1]}, "groups: only one"),
         ({"groups": [1, None]}, "groups: a ranking has none"),
+        ({"groups": [(1, 2), pd.NA]}, "groups: a ranking has none"),
+        ({"units": ["u", None]}, "units: a product has none"),
         ({"classes": ["a", pd.NA]}, "a product has none"),
         ({"rows": np.array([0, 1])}, "rows: rankings must be"),
         ({"weights": [1.0]}, "weights: shape"),

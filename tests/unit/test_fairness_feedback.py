@@ -15,6 +15,7 @@ from recsys_lib.fairness.feedback import (
     shared_winners,
     simulate,
 )
+from recsys_lib.metrics import ndcg
 from recsys_lib.workbook import InputError
 
 SIZE = {"n_products": 300, "n_shoppers": 80, "n_queries": 80, "n_reviews": 0}
@@ -63,6 +64,18 @@ def test_ranking_weights_draw_lists_as_the_shop_does(market):
     ]
     observed = (head[logged] @ shop.weights).mean()
     assert abs(observed - np.mean(drawn)) < 3.5 * np.std(drawn)
+
+
+def test_quality_is_the_ndcg_of_the_metrics(market):
+    shop = feedback._shop(market)
+    rng = np.random.default_rng(4)
+    query = rng.integers(len(shop.gains), size=80)
+    rows = np.array([rng.permutation(shop.gains.shape[1])[: feedback.LENGTH] for _ in query])
+    scores = np.full((80, shop.gains.shape[1]), -np.inf)
+    np.put_along_axis(scores, rows, -np.arange(float(feedback.LENGTH))[None], axis=1)
+    wanted = shop.gains[query].sum(axis=1) > 0
+    expected = ndcg(shop.gains[query][wanted], scores[wanted], k=feedback.LENGTH, gain="linear")
+    assert feedback._measured(shop, rows, query)[2] == pytest.approx(expected.mean(), abs=1e-12)
 
 
 def test_the_control_stays_where_it_is_and_feedback_concentrates(runs):

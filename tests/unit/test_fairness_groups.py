@@ -408,6 +408,18 @@ def test_a_shuffle_without_a_class_counts_as_one_and_spoils_no_other():
     assert table[table["kind"] == "range"]["p"].item() < 0.2
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_measure_that_nobody_has_is_not_testable_and_no_warning():
+    who, rng = np.array(list("abc") * 60), np.random.default_rng(0)
+    none = rng.uniform(0.1, 0.4, 180)  # nobody is decided 1
+    found = gaps((none > 0.2).astype(int), none, who, metrics=["precision"], n=60)
+    assert (found["verdict"] == "not testable").all()
+    table = gaps(np.ones(180), rng.uniform(0.1, 0.9, 180), who, n=60, permutations=99)
+    lacking = ["false_positive_rate", "auc"]
+    assert set(table["metric"][~table["known"]]) == set(lacking)
+    assert (table["verdict"][~table["known"]] == "not testable").all()
+
+
 def test_holm_is_that_of_the_textbook_and_skips_the_untested():
     """scipy has no Holm; Benjamini-Hochberg bounds it from below, and the steps by hand."""
     p = np.array([0.01, 0.04, 0.03, np.nan, 0.005])
@@ -432,7 +444,7 @@ def test_put_together_tables_are_corrected_together(people):
 def test_a_gap_needs_a_small_p_and_an_interval_without_zero():
     table = pd.DataFrame(
         {"low": [0.1, -0.1, -0.3, 0.1], "high": [0.3, 0.3, -0.1, 0.3], "p": [0.001] * 3 + [0.4],
-         "known": True, "spread": 0.1}
+         "known": True, "null_spread": 0.1}
     )  # fmt: skip
     assert correct(table)["verdict"].tolist() == ["gap", "no gap shown", "gap", "no gap shown"]
 

@@ -74,7 +74,7 @@ def test_the_gap_from_a_spread_is_that_of_the_normal_law():
 
 
 def test_the_power_of_a_table_of_gaps_is_reached_in_simulated_data():
-    """The bootstrap says which gap in accuracy would be found with 80 %; planted in 200 data sets,
+    """The table says which gap in accuracy would be found with 80 %; planted in 200 data sets,
     it is found in 80 % up to the binomial error of 99 % and 0.04 for the normal law."""
     rng = np.random.default_rng(0)
     who = np.r_[np.zeros(150, int), np.ones(450, int)]
@@ -97,6 +97,22 @@ def test_the_power_of_a_table_of_gaps_is_reached_in_simulated_data():
         for k in range(200)
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=2.58 * np.sqrt(0.16 / 200) + 0.04)
+
+
+def test_what_could_be_shown_in_a_small_group_is_no_luck_of_its_rows():
+    """40 of 1,040 rows, all right in nine of ten cases. Where the 40 happen to be right, their own
+    spread promises to find gaps that cannot be found."""
+    names = np.where(np.arange(1040) < 40, "few", "many")
+    truth = np.sqrt(0.9 * 0.1 * (1 / 40 + 1 / 1000))
+    spreads = []
+    for world in range(60):
+        right = np.random.default_rng([9, world]).random(1040) < 0.9
+        row = gaps(right.astype(int), np.full(1040, 0.9), names, metrics=["accuracy"], n=100,
+                   permutations=50).iloc[0]  # fmt: skip
+        assert row["detectable"] == pytest.approx(smallest_gap(row["null_spread"]))
+        spreads.append((row["spread"], row["null_spread"]))
+    own, used = np.quantile(spreads, 0.05, axis=0)
+    assert own < 0.7 * truth < 0.9 * truth < used
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_sentences_say_what_was_found_with_its_interval(found, quiet):
     assert len(said) == 2 + len(found.found)
     assert all("95% interval" in line and "p " in line for line in said[2:])
     assert all(
-        re.search(r"(about \d|fewer than 1) .*of 100 such audits", line) for line in said[2:]
+        re.search(r"(at most \d|fewer than 1) .*of 100 such audits", line) for line in said[2:]
     )
     calm = sentences(quiet)
     assert len(calm) == 2 and "not proof that there is none" in calm[1]

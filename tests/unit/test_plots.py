@@ -76,7 +76,7 @@ CRITERIA = pd.DataFrame(
     mean_of_positives=0.9,
 )
 GAPS = pd.DataFrame(
-    {"name": ["as it is", "mended"], "gap": [0.2, 0.1], "gap_low": 0.05, "gap_high": 0.3}
+    {"name": ["as it is", "mitigated"], "gap": [0.2, 0.1], "gap_low": 0.05, "gap_high": 0.3}
 ).assign(quality=[0.9, 0.88], quality_low=0.85, quality_high=0.92)
 ROUNDS = pd.DataFrame(
     {"policy": "feedback", "round": [0, 1], "value": [0.1, 0.3], "low": 0.05, "high": 0.4}

@@ -10,7 +10,7 @@ from recsys_lib import plots
 
 POINTS = pd.DataFrame(
     {
-        "name": ["as it is", "mended"],
+        "name": ["as it is", "mitigated"],
         "gap": [0.2, 0.05],
         "gap_low": [0.1, 0.0],
         "gap_high": [0.3, 0.1],
@@ -51,7 +51,7 @@ def test_quality_against_gap_shades_what_chance_makes():
     assert ax.patches[0].get_width() == pytest.approx(0.12)
     assert "0.120" in ax.get_xlabel()
     assert ax.get_xlim()[0] == 0 and ax.get_xlim()[1] > 0.3
-    assert {text.get_text() for text in ax.texts} >= {"as it is", "mended"}
+    assert {text.get_text() for text in ax.texts} >= {"as it is", "mitigated"}
     plain = plots.quality_against_gap(POINTS, title="T", xlabel="gap", ylabel="q")
     assert not plain.axes[0].patches and plain.axes[0].get_xlabel() == "gap"
 

@@ -1,4 +1,4 @@
-"""What mending a gap costs a classifier, and who pays.
+"""What mitigating a gap costs a classifier, and who pays.
 
 Three ways, before, after and during the fit, all on features that stay as they are (an encoder's
 vectors): weights that make group and label independent in the training part (*reweighing*), one
@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from recsys_lib.fairness.chance import blocks
 from recsys_lib.metrics import Estimate
 from recsys_lib.workbook.errors import InputError
 
@@ -83,7 +84,7 @@ def reweighing(labels: ArrayLike, sensitive: Sequence[Hashable]) -> np.ndarray:
     return (expected.ravel() / np.maximum(joint.ravel(), 1))[cell]
 
 
-def mended_decisions(
+def mitigated_decisions(
     train: Sample,
     valid: Sample,
     test: Sample,
@@ -93,7 +94,8 @@ def mended_decisions(
     slack: float = 0.02,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Decisions 0/1 for the test part, int64 (n_test,), by name: first "as it is", then mended.
+    """Decisions 0/1 for the test part, int64 (n_test,), by name: first "as it is", then with
+    each kind of mitigation.
 
     The classifier is a logistic regression on standardized features. "as it is": fitted on train,
     decided at one half. "reweighing": fitted with those weights. "a threshold per group": the first
@@ -149,7 +151,7 @@ def mended_decisions(
 
 
 @dataclass(frozen=True)
-class Mended:
+class Mitigated:
     """What one set of decisions is worth.
 
     quality: accuracy. gap: the widest difference of the criterion between two groups; its interval
@@ -179,7 +181,7 @@ def judge(
     n: int = 2000,
     level: float = 0.95,
     seed: int = 0,
-) -> list[Mended]:
+) -> list[Mitigated]:
     """Quality, gap and what changed, with percentile intervals over whole products, all on the same
     resamples.
 
@@ -246,7 +248,7 @@ def judge(
     for m, name in enumerate(decisions):
         each = {str(group): g for g, group in enumerate(names)}
         found.append(
-            Mended(
+            Mitigated(
                 name=name,
                 quality=estimate(lambda v, m=m: v["quality"][:, m]),
                 gap=estimate(lambda v, m=m: v["gap"][:, m], least=0.0),
@@ -278,7 +280,7 @@ def chance_gap(
     quantile: float = 0.95,
     seed: int = 0,
 ) -> float:
-    """The gap that group labels dealt out at random stay below in `quantile` of n deals.
+    """The gap that randomly permuted group labels stay below in `quantile` of n permutations.
 
     Raises InputError for an unknown criterion, other lengths or values, or no row that the
     criterion is about.
@@ -328,8 +330,9 @@ def _resampled(per_unit: np.ndarray, n: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     flat = per_unit.reshape(units, -1)
     even = np.full(units, 1 / units)
-    sizes = [min(_BLOCK, n - start) for start in range(0, n, _BLOCK)]
-    sums = np.concatenate([rng.multinomial(units, even, size=size) @ flat for size in sizes])
+    sums = np.concatenate(
+        [rng.multinomial(units, even, size=size) @ flat for size in blocks(n, _BLOCK)]
+    )
     return sums.reshape(n, *per_unit.shape[1:])
 
 

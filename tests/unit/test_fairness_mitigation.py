@@ -1,4 +1,4 @@
-"""What mending costs: weights, decisions and rates against references; re-ranking against an LP."""
+"""What mitigation costs: weights, decisions and rates against references; re-ranking by an LP."""
 
 import warnings
 
@@ -10,13 +10,13 @@ from scipy.optimize import linprog
 from sklearn.metrics import accuracy_score
 
 from recsys_lib.fairness.exposure import attention
-from recsys_lib.fairness.mending import (
+from recsys_lib.fairness.mitigation import (
     AS_IT_IS,
     CRITERIA,
     Sample,
     chance_gap,
     judge,
-    mended_decisions,
+    mitigated_decisions,
     reweighing,
 )
 from recsys_lib.fairness.reranking import (
@@ -91,22 +91,22 @@ def test_changes_are_paired_by_product():
     assert second.quality.units == 150
 
 
-def test_mending_closes_the_planted_gap_and_costs_accuracy():
+def test_mitigation_closes_the_planted_gap_and_costs_accuracy():
     train, valid, test = world(3000, 0), world(3000, 1), world(4000, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decided = mended_decisions(train, valid, test, criterion="selection_rate", strength=1.0)
+        decided = mitigated_decisions(train, valid, test, criterion="selection_rate", strength=1.0)
     found = judge(decided, test.labels, test.sensitive, criterion="selection_rate", n=500)
-    plain, *mended = found
+    plain, *mitigated = found
     assert plain.name == AS_IT_IS
     assert plain.gap.low > 0.2
-    for way in mended:
+    for way in mitigated:
         assert way.gap_change.high < -0.1, way.name
         assert way.quality_change.high < 0, way.name  # the records reward the bias
         pays = way.rate_changes["A"].value < 0 < way.rate_changes["B"].value
         assert pays, way.name
-    assert {way.name: way.gap.value for way in mended}["a threshold per group"] < 0.05
-    again = mended_decisions(train, valid, test, criterion="selection_rate", strength=1.0)
+    assert {way.name: way.gap.value for way in mitigated}["a threshold per group"] < 0.05
+    again = mitigated_decisions(train, valid, test, criterion="selection_rate", strength=1.0)
     assert all((decided[name] == again[name]).all() for name in decided)
 
 
@@ -217,12 +217,29 @@ def test_the_tradeoff_is_tuned_on_other_queries_and_scored_as_the_metrics_do():
     assert more.gap.value < some.gap.value < plain.gap.value
 
 
+def test_queries_that_say_the_same_are_resampled_together():
+    """Every test query five times over, in groups: the intervals are those of the queries alone."""
+    rng = np.random.default_rng(1)
+    favored, gains = rng.random(30) < 0.4, rng.integers(0, 4, (40, 30)).astype(float)
+    scores = gains + rng.normal(size=gains.shape) - favored
+    once = exposure_tradeoff(scores[:20], scores[20:], gains[20:], favored, [0.4], n=400)
+    again, groups = np.repeat(np.arange(20, 40), 5), np.repeat(np.arange(20), 5)
+    together = exposure_tradeoff(
+        scores[:20], scores[again], gains[again], favored, [0.4], groups=groups, n=400
+    )
+    for one, other in zip(once, together, strict=True):
+        for field in ("share", "gap", "quality", "quality_change"):
+            a, b = getattr(one, field), getattr(other, field)
+            assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high), abs=1e-12)
+    assert together[0].share.units == 20 and together[0].share.n == 100
+
+
 def test_bad_input_is_one_clear_line():
     part = world(60, 0)
     with pytest.raises(InputError, match="criterion = 'luck'"):
         judge({"a": part.labels}, part.labels, part.sensitive, criterion="luck")
     with pytest.raises(InputError, match="criterion = 'luck'"):
-        mended_decisions(part, part, part, criterion="luck")
+        mitigated_decisions(part, part, part, criterion="luck")
     with pytest.raises(InputError, match="only one group"):
         judge({"a": part.labels}, part.labels, ["A"] * 60)
     with pytest.raises(InputError, match='decisions "a"'):
@@ -251,7 +268,7 @@ def test_bad_input_is_one_clear_line():
         chance_gap(part.labels, np.ones(60), part.sensitive)
     lonely = Sample(part.features, part.labels, np.where(np.arange(60) < 1, "C", part.sensitive))
     with pytest.raises(InputError, match='group "C" has'):
-        mended_decisions(part, part, lonely)
+        mitigated_decisions(part, part, lonely)
     scores, favored = lists(0)
     with pytest.raises(InputError, match="can have at most"):
         bonus_for(scores, favored, 1.01)
@@ -261,11 +278,24 @@ def test_bad_input_is_one_clear_line():
         rank_with_bonus(scores * np.nan, favored, 3)
     with pytest.raises(InputError, match="no product may be listed"):
         bonus_for(np.full_like(scores, -np.inf), favored, 0.5)
+    for bad in ([0, 0], [1, np.nan], [1, -0.5]):
+        with pytest.raises(InputError, match="weights: attention must be finite, not negative"):
+            bonus_for(scores, favored, 0.5, k=2, weights=bad)
+    with pytest.raises(InputError, match="weights: shape"):
+        bonus_for(scores, favored, 0.5, k=2, weights=[1.0])
     with pytest.raises(InputError, match="k = -1"):
         rank_with_bonus(scores, favored, -1)
     with pytest.raises(InputError, match="gains: must be finite"):
         exposure_tradeoff(scores, scores, scores * np.nan, favored, [0.3])
     with pytest.raises(InputError, match="no test query has both"):
         exposure_tradeoff(scores, scores, np.zeros_like(scores), favored, [0.3])
+    with pytest.raises(InputError, match="groups: 1 for 12 rankings"):
+        exposure_tradeoff(scores, scores, scores**2, favored, [0.3], groups=[1])
+    with pytest.raises(InputError, match="groups: a ranking has none"):
+        exposure_tradeoff(scores, scores, scores**2, favored, [0.3], groups=[None] * 12)
+    with pytest.raises(InputError, match="groups: only one"):
+        exposure_tradeoff(scores, scores, scores**2, favored, [0.3], groups=["a"] * 12)
+    with pytest.raises(InputError, match="weights: shape"):
+        bonus_for(scores, favored, 0.3, weights=[1.0, 0.5])
     with pytest.raises(InputError, match="gains: shape"):
         exposure_tradeoff(scores, scores, scores[:2], favored, [0.3])
