@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.browser import browser  # noqa: F401  (a fixture, for any test that asks for it)
+from tests.browser import browser  # noqa: F401  (fixtures, for any test that asks for them)
+from tests.checkpoints import checkpoints, tokenizer  # noqa: F401
 
 ROW = "notebook row"
 
