@@ -19,7 +19,7 @@ from fairlearn.metrics import (
     true_positive_rate,
 )
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.stats import binomtest
 
 from recsys_lib import metrics as scores
 from recsys_lib.fairness.columns import sensitive_groups
@@ -226,17 +226,10 @@ def interval(
         raise InputError(f"level = {level} must lie between 0 and 1.")
     values = values[~np.isnan(values)]
     if name in RATES and point in (0.0, 1.0):
-        return (*wilson(point, units, level), True)
+        ends = binomtest(round(point * units), units).proportion_ci(level, method="wilson")
+        return float(ends.low), float(ends.high), True
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high), False
-
-
-def wilson(share: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's (1927) interval of a share of n independent cases; never of width 0."""
-    z = norm.ppf((1 + level) / 2)
-    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, min(share, float(center - half))), min(1.0, max(share, float(center + half)))
 
 
 # ----------------------------------------------------------------------------- helpers

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 from recsys_lib.metrics._checks import labels_and_scores
 
@@ -67,7 +68,9 @@ def calibration_table(
     filled = count > 0
     count = count[filled]
     positives = np.bincount(place, weights=y, minlength=len(edges) - 1)[filled]
-    low, high = _wilson(positives, count)
+    counts = zip(positives.astype(int), count, strict=True)
+    ends = [binomtest(k, n).proportion_ci(method="wilson") for k, n in counts]
+    low, high = np.array(ends).T
     return CalibrationTable(
         left=edges[:-1][filled],
         right=edges[1:][filled],
@@ -175,11 +178,3 @@ def best_threshold(
         return float(ideal), float(cost[choice])
     middle = (lowest[choice] + highest[choice]) / 2
     return float(middle), float(cost[choice])
-
-
-def _wilson(positives: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    z = 1.959963984540054
-    share = positives / count
-    center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)

@@ -5,6 +5,7 @@ Right values run to the end; a wrong one fails in one clear line, and the output
 
 import pytest
 
+from recsys_lib.workbook.parameters import declared
 from recsys_lib.workbook.results import executed_results
 from recsys_lib.workbook.running import notebook_files
 from tests.notebooks.reruns import by_name, check_refused, run
@@ -36,8 +37,9 @@ def test_a_wrong_value(path, name, value, words, tmp_path):
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=by_name)
-def test_another_seed(path, tmp_path):
-    outcome = run(path, tmp_path, seed=7, dataset="market")
+def test_another_seed(path, checkpoints, tmp_path):
+    encoder = {"model": str(checkpoints["bert"])} if "model" in declared(path) else {}
+    outcome = run(path, tmp_path, seed=7, dataset="market", **encoder)
     assert outcome.ok, outcome.error
     payload = executed_results(outcome.executed)
     assert (payload["seed"], payload["dataset"]) == (7, "market")

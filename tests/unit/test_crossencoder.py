@@ -58,7 +58,7 @@ def test_learns_the_grades(parts, tiny_classifier, loss):
     result = fit_crossencoder(model, *train, loss=loss, config=config(loss), valid=valid)
     # LambdaRank puts nearly all weight on the first ranks: this small model settles once the best
     # product stands first, with what is worse still close together
-    assert before < 0.9 and result.best_metric > (0.97 if loss == "lambdarank" else 0.99)
+    assert before < 0.96 and result.best_metric > (0.97 if loss == "lambdarank" else 0.99)
     after = list_ndcg(valid[1], predict(model, valid[0], precision="fp32"), valid[2])
     assert after == pytest.approx(result.best_metric)
     unit = len(train[0]) if loss == "bce" else 40
