@@ -1,8 +1,7 @@
 """Every notebook runs under `pytest --nbval-lax`, on the market and on real data where it is here.
 
-They run one at a time, the market first, in reading order, from an empty runs folder that they
-share: what one builds, a later one finds (06 trains on the market in both cases, and does so once).
-What they record is held against tests/expected/.
+Per data set the notebooks run one at a time, in reading order, from an empty runs folder that they
+share: what one builds, a later one finds. What they record is held against tests/expected/.
 """
 
 import json
@@ -32,14 +31,21 @@ DATA = {name: find_data(name).parents[1] for name in REAL.values()}
 RUNS = [(path, "market") for path in NOTEBOOKS] + list(REAL.items())
 
 
+@pytest.fixture(scope="module")
+def runs_of(tmp_path_factory) -> dict[bool, Path]:
+    """One runs folder for the market and one for real data (True), empty at first."""
+    return {real: tmp_path_factory.mktemp("real" if real else "market") for real in (False, True)}
+
+
 @pytest.mark.parametrize(
     ("path", "dataset"), RUNS, ids=[f"{dataset}-{path.stem}" for path, dataset in RUNS]
 )
 @pytest.mark.timeout(0)  # the harness has its own limit
-def test_notebook(path, dataset, runs, add_notebook_row, request):
+def test_notebook(path, dataset, runs_of, add_notebook_row, request):
     data = DATA.get(dataset)
     slower = IN_FP32 if detect_hardware().precision == "fp32" else 1
     limit = slower * SECONDS.get(path.stem, SECONDS_OTHERS)
+    runs = runs_of[dataset != "market"]
     done = validate(path, dataset=dataset, runs=runs, data=data, timeout=2 * limit)
     if request.config.getoption("--update-expected") and done.payload is not None:
         update_expected(expected_file(path.stem), f"{dataset}-quick", done.payload["results"])
