@@ -66,6 +66,8 @@ def start(folder: Path, runs: Path, *arguments: str, command: str = "run") -> su
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # tests started in the background of a shell ignore interrupts, and so would this
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
