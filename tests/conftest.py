@@ -1,6 +1,13 @@
 """What all tests share: their own runs folder, and the table of notebooks at the end."""
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two tests at a time on two cores: one thread each, or every step waits for the other's.
+    # Before torch is imported; `harness.validate` gives the timed notebooks all cores again.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.browser import browser  # noqa: F401  (fixtures, for any test that asks for them)
 from tests.checkpoints import checkpoints, tokenizer  # noqa: F401
