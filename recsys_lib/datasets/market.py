@@ -9,7 +9,9 @@ are the readable files in data/market/; its README is the data card.
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from recsys_lib.datasets.market_queries import (
     make_queries,
     understand,
 )
-from recsys_lib.datasets.market_reviews import ReviewRequest, make_reviews
+from recsys_lib.datasets.market_reviews import ReviewRequest, ReviewTables, make_reviews
 from recsys_lib.datasets.market_tables import catalog, table
 from recsys_lib.workbook.errors import InputError
 
@@ -200,7 +202,7 @@ def make_market(
     ask = ReviewRequest(
         n_reviews, label_noise, near_duplicates, spurious_cue, cue_until, label_bias
     )
-    reviews = make_reviews(seed, ask, products, shoppers)
+    reviews = deepcopy(_reviews(seed, ask, n_products, n_shoppers))
     log = clicks.make_log(
         seed,
         n_impressions,
@@ -233,6 +235,14 @@ def make_market(
         "impressions": log.shown,
     }
     return Market(seed=seed, **shown, truth=truth, fingerprint=_fingerprint(seed, shown, truth))
+
+
+@lru_cache(maxsize=2)
+def _reviews(seed: int, ask: ReviewRequest, n_products: int, n_shoppers: int) -> ReviewTables:
+    """The reviews, which take most of a market's time; kept, for a notebook often wants the same
+    ones in two markets. Whoever hands them out makes a copy."""
+    products = make_products(seed, n_products)
+    return make_reviews(seed, ask, products, make_shoppers(seed, n_shoppers, products))
 
 
 def attributes() -> tuple[str, ...]:

@@ -145,19 +145,19 @@ def capital(text: str) -> str:
 def tidy(pieces: list[Piece]) -> list[Piece]:
     """One space between words, none before punctuation, "an" before a vowel; marked pieces neither
     begin nor end with a space, and neighbors of the same mark are one piece."""
-    out: list[Piece] = []
+    out: list[list] = []  # text, role and opinion; a Piece cannot be changed
     for text, role, opinion in pieces:
-        before = out[-1].text if out else " "
+        before = out[-1][0] if out else " "
         if before[-1:] == " ":
             text = text.lstrip(" ")
-        if text and out and text[0] in ",.;:?!" and before[-1] == " ":
-            out[-1] = out[-1]._replace(text=before.rstrip(" "))
-        if text[:1].lower() in set("aeiou") and (before in ("a ", "A ") or before[-3:] in (" a ",)):
-            out[-1] = out[-1]._replace(text=before[:-1] + "n ")
         if not text:
             continue
-        if out and out[-1].role == role and out[-1].opinion is opinion:
-            out[-1] = out[-1]._replace(text=out[-1].text + text)
+        if out and text[0] in ",.;:?!" and before[-1] == " ":
+            out[-1][0] = before.rstrip(" ")
+        if text[0] in "aeiouAEIOU" and (before in ("a ", "A ") or before[-3:] == " a "):
+            out[-1][0] = before[:-1] + "n "
+        if out and out[-1][1] == role and out[-1][2] is opinion:
+            out[-1][0] += text
         else:
-            out.append(Piece(text, role, opinion))
-    return out
+            out.append([text, role, opinion])
+    return [Piece(*piece) for piece in out]

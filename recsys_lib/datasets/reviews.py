@@ -139,7 +139,7 @@ def _raw_table(dataset: str | Path, seed: int) -> tuple[pd.DataFrame, str, list[
 
 
 def _read_market(seed: int) -> pd.DataFrame:
-    market = make_market(seed)
+    market = make_market(seed, n_queries=0, n_impressions=0)
     shelf = market.products[["product_id", "department"]]
     reviews = market.reviews.merge(shelf, on="product_id", how="left", validate="many_to_one")
     return reviews.rename(columns={"product_id": "group"})

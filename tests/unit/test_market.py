@@ -77,6 +77,13 @@ def test_another_seed_gives_another_market_and_any_change_shows_in_the_fingerpri
     assert len({base.fingerprint, *(m.fingerprint for m in changed)}) == 5
 
 
+def test_what_is_done_to_a_market_does_not_show_in_the_next():
+    market = make_market(0, **SMALL)
+    market.reviews.loc[:, "text"] = "gone"
+    market.truth.spans.loc[:, "words"] = "gone"
+    assert make_market(0, **SMALL).fingerprint == FINGERPRINT
+
+
 def test_parts_do_not_depend_on_the_sizes_of_others():
     base, more = make_market(3, **SMALL), make_market(3, **SMALL | {"n_reviews": 350})
     pd.testing.assert_frame_equal(base.products, more.products)
