@@ -6,7 +6,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two tests at a time on two cores: one thread each, or every step waits for the other's.
-    # Before torch is imported; `harness.validate` gives the timed notebooks all cores again.
+    # Before torch is imported; the notebooks and programs that a test starts inherit it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.browser import browser  # noqa: F401  (fixtures, for any test that asks for them)
@@ -24,7 +24,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """The notebooks come last: they are timed, and by then the other worker has nothing to do."""
+    """The notebooks come last: each is timed, and what runs beside it then is another notebook."""
     items.sort(key=lambda item: item.path.name == "test_nbval.py")
 
 

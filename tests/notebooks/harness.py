@@ -76,7 +76,6 @@ def validate(path: Path, *, dataset: str, runs: Path, data: Path | None, timeout
         "RECSYS_DATA": str(data) if data else "",
         "NBVAL_RECORD": str(record),
     }
-    environment.pop("OMP_NUM_THREADS", None)
     command = [
         *(sys.executable, "-m", "pytest", "--nbval-lax", str(path)),
         *("-p", "tests.notebooks.nbval_record", "-p", "no:cacheprovider", "-p", "no:timeout"),
