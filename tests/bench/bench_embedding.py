@@ -111,9 +111,9 @@ print((peak - before) / 2**20)
 
 
 def _memory(texts: list[str]) -> dict:
-    """The median of several runs of the few, which vary by a tenth, beside one run of the many."""
-    few = statistics.median(_growth(texts, FEW) for _ in range(ROUNDS))
-    many = _growth(texts, TIMES * FEW)
+    """Medians of runs of the few and of the many in turn, since one run varies by a tenth."""
+    turns = [(_growth(texts, FEW), _growth(texts, TIMES * FEW)) for _ in range(ROUNDS)]
+    few, many = map(statistics.median, zip(*turns, strict=True))
     return {
         "what": f"peak memory of embedding {TIMES * FEW:,} names beside that of {FEW:,}",
         "unit": "MB",

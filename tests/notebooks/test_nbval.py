@@ -1,11 +1,10 @@
 """Every notebook runs under `pytest --nbval-lax`, on the market and on real data where it is here.
 
-Per data set the notebooks run one at a time, in reading order. All share one runs folder, empty at
-first: what one builds, a later one finds. What they record is held against tests/expected/.
+Per data set the notebooks run one at a time, in reading order, from an empty runs folder that they
+share: what one builds, a later one finds. What they record is held against tests/expected/.
 """
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -33,28 +32,25 @@ REAL = {path: name for path in NOTEBOOKS if find_data(name := real_dataset(path)
 DATA = {name: find_data(name).parents[1] for name in REAL.values()}
 
 
-@pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory) -> Path:
-    """The same folder for all processes of this test run."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    (folder / "runs").mkdir(exist_ok=True)
-    return folder / "runs"
+@pytest.fixture(scope="class")
+def class_runs(tmp_path_factory) -> Path:
+    """What one notebook builds there, a later one of the same data set finds."""
+    return tmp_path_factory.mktemp("runs")
 
 
 # Two classes, so that two processes take one each.
 @pytest.mark.timeout(0)  # the harness has its own limit
 class TestOnTheMarket:
     @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-    def test_notebook(self, path, shared_runs, add_notebook_row, request):
-        check_notebook(path, "market", shared_runs, add_notebook_row, request)
+    def test_notebook(self, path, class_runs, add_notebook_row, request):
+        check_notebook(path, "market", class_runs, add_notebook_row, request)
 
 
 @pytest.mark.timeout(0)
 class TestOnRealData:
     @pytest.mark.parametrize("path", REAL, ids=by_name)
-    def test_notebook(self, path, shared_runs, add_notebook_row, request):
-        check_notebook(path, REAL[path], shared_runs, add_notebook_row, request)
+    def test_notebook(self, path, class_runs, add_notebook_row, request):
+        check_notebook(path, REAL[path], class_runs, add_notebook_row, request)
 
 
 def check_notebook(path, dataset, runs, add_notebook_row, request):
