@@ -22,6 +22,7 @@ from recsys_lib.datasets.market_catalog import (
     PICTURE_ONLY,
     STYLES,
     Products,
+    Shoppers,
     make_products,
     make_shoppers,
 )
@@ -195,8 +196,7 @@ def make_market(
     if click_model not in clicks.CLICK_MODELS:
         allowed = ", ".join(f'"{model}"' for model in clicks.CLICK_MODELS)
         raise InputError(f'click_model = "{click_model}" is not one of {allowed}.')
-    products = make_products(seed, n_products)
-    shoppers = make_shoppers(seed, n_shoppers, products)
+    products, shoppers = deepcopy(_shop(seed, n_products, n_shoppers))
     queries = make_queries(seed, n_queries, products)
     judgements = make_judgements(seed, queries)
     ask = ReviewRequest(
@@ -237,12 +237,17 @@ def make_market(
     return Market(seed=seed, **shown, truth=truth, fingerprint=_fingerprint(seed, shown, truth))
 
 
+# Kept, for a notebook often wants the same reviews in two markets, and they take most of a market's
+# time. Whoever hands these tables out makes a copy.
+@lru_cache(maxsize=2)
+def _shop(seed: int, n_products: int, n_shoppers: int) -> tuple[Products, Shoppers]:
+    products = make_products(seed, n_products)
+    return products, make_shoppers(seed, n_shoppers, products)
+
+
 @lru_cache(maxsize=2)
 def _reviews(seed: int, ask: ReviewRequest, n_products: int, n_shoppers: int) -> ReviewTables:
-    """The reviews, which take most of a market's time; kept, for a notebook often wants the same
-    ones in two markets. Whoever hands them out makes a copy."""
-    products = make_products(seed, n_products)
-    return make_reviews(seed, ask, products, make_shoppers(seed, n_shoppers, products))
+    return make_reviews(seed, ask, *_shop(seed, n_products, n_shoppers))
 
 
 def attributes() -> tuple[str, ...]:

@@ -80,6 +80,8 @@ def test_another_seed_gives_another_market_and_any_change_shows_in_the_fingerpri
 def test_what_is_done_to_a_market_does_not_show_in_the_next():
     market = make_market(0, **SMALL)
     market.reviews.loc[:, "text"] = "gone"
+    market.products.loc[:, "title"] = "gone"
+    market.shoppers.loc[:, "history"] = "gone"
     market.truth.spans.loc[:, "words"] = "gone"
     assert make_market(0, **SMALL).fingerprint == FINGERPRINT
 
