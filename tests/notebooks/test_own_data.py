@@ -106,9 +106,9 @@ def own_catalog(folder: Path, queries: int) -> tuple[Path, Path]:
     return files
 
 
-def test_an_own_catalog(checkpoints, tmp_path):
+def test_an_own_catalog(tiny, tmp_path):
     file, judgements = own_catalog(tmp_path, queries=60)
-    parameters = {"judgements": str(judgements), "model": str(checkpoints["bert"])}
+    parameters = {"judgements": str(judgements)} | tiny(SEARCH)
     outcome = run(SEARCH, tmp_path, dataset=str(file), wish="warm <b>", **parameters)
     check_ran(outcome, file)
 
