@@ -17,8 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from recsys_lib import classification, metrics
-from recsys_lib.datasets import load_reviews, make_market, market_queries, product_picture
+from recsys_lib.datasets import make_market, market_queries, product_picture
 from recsys_lib.datasets.market_catalog import Products, affinity
 from recsys_lib.datasets.market_clicks import ranking_weights
 from recsys_lib.datasets.market_grammar import parse, render, tidy
@@ -27,8 +26,6 @@ from recsys_lib.datasets.market_queries import EXAMPLE, Intent, understand
 from recsys_lib.datasets.market_random import Draw
 from recsys_lib.datasets.market_tables import catalog, product_types, table
 from recsys_lib.datasets.market_typos import slip
-from recsys_lib.models import load_classifier
-from recsys_lib.training import TrainConfig, fit, predict
 from recsys_lib.workbook import InputError
 
 SMALL = {
@@ -498,24 +495,6 @@ def test_bags_of_words_do_well_and_leave_room():
     assert ((scores[:, 0] >= 0.85) & (scores[:, 0] <= 0.95)).all(), scores
     # where the order of words decides, they know little (50 to 80 reviews per seed)
     assert scores[:, 1].mean() < 0.7, scores
-
-
-@pytest.mark.timeout(600)
-def test_a_fine_tuned_encoder_beats_bags_of_words_clearly():
-    """On the same reviews, with room to spare (0.09 when this was written)."""
-    sizes = {"n_train": 1_024, "n_valid": 100, "n_test": 700}
-    task = classification.prepare(load_reviews("market"), seed=0, **sizes)
-    model = load_classifier(seed=0, dropout=0.0)
-    config = TrainConfig(epochs=1.5, lr=2e-4, batch_size=16, seed=0)
-    fit(model, task.train.encoded, task.train.labels, config=config, progress=False)
-    gain = metrics.paired_bootstrap(
-        task.test.labels,
-        predict(model, task.test.encoded),
-        classification.tfidf_logistic(task).test,
-        "auc",
-        groups=task.test.groups,
-    )
-    assert gain.low > 0, str(gain)
 
 
 # --- planted faults
