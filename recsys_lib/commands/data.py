@@ -56,22 +56,27 @@ def get(names: tuple[str, ...], to: str | None, base_url: str | None) -> None:
 @NAMES
 def verify(names: tuple[str, ...]) -> None:
     """Compare the files here with the registry."""
-    from recsys_lib.datasets.registry import datasets, find_dataset, verify_dataset
+    from recsys_lib.datasets.registry import (
+        dataset_folder,
+        datasets,
+        how_to_mend,
+        verify_dataset,
+    )
 
     wrong = 0
     for name in names or datasets():
-        states = verify_dataset(name)
+        states, folder = verify_dataset(name), dataset_folder(name)
         good = {path for path, state in states.items() if state in ("ok", "unchecked")}
         bad = {path: state for path, state in states.items() if path not in good}
-        if find_dataset(name) is None and not names:
+        if not folder.is_dir() and not names:
             print(f"{name}: not here")
             continue
         wrong += len(bad)
         unchecked = list(states.values()).count("unchecked")
         known = f" ({unchecked} without a registered SHA-256)" if unchecked else ""
-        print(f"{name}: {len(good)} of {len(states)} files are as registered{known}")
+        print(f"{name}: {len(good)} of {len(states)} files in {folder} are as registered{known}")
         for path, state in bad.items():
             print(f"  {state}: {path}")
-    if wrong:
-        print("Mend it with: python -m recsys_lib data get NAME", file=sys.stderr)
+        if bad:
+            print(f"{name}: {how_to_mend(name)}", file=sys.stderr)
     sys.exit(1 if wrong else 0)

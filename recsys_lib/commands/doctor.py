@@ -116,6 +116,9 @@ def _disk() -> Finding:
     there = folder
     while not there.exists():
         there = there.parent
+    if not there.is_dir():
+        advice = "set RECSYS_RUNS to a folder"
+        return Finding("disk", "wrong", f"{there} is a file, so nothing can run into it", advice)
     if not os.access(there, os.W_OK):
         return Finding("disk", "wrong", f"{folder} cannot be written", "set RECSYS_RUNS")
     free = shutil.disk_usage(there).free / 1e9
@@ -137,16 +140,24 @@ def _model() -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    from recsys_lib.datasets.registry import datasets, find_dataset  # takes a second to import
+    from recsys_lib.datasets.registry import (  # takes a second to import
+        dataset_folder,
+        datasets,
+        how_to_mend,
+        is_sound,
+    )
 
     try:
-        here = {name: find_dataset(name) for name in datasets()}
+        here = {name: folder for name in datasets() if (folder := dataset_folder(name)).is_dir()}
     except InputError as error:
         yield Finding("data", "wrong", str(error))
         return
-    found = [name for name, folder in here.items() if folder]
-    if found:
-        yield Finding("data", "ok", f"here: {', '.join(found)}")
-    if missing := [name for name in here if name not in found]:
+    spoiled = [name for name, folder in here.items() if not is_sound(name, folder)]
+    if sound := [name for name in here if name not in spoiled]:
+        yield Finding("data", "ok", f"here: {', '.join(sound)}")
+    for name in spoiled:
+        told = f"{name} in {here[name]} is not as registered"
+        yield Finding("data", "wrong", told, how_to_mend(name))
+    if missing := [name for name in datasets() if name not in here]:
         advice = "`python -m recsys_lib data get`; without them notebooks use the simulated market"
         yield Finding("data", "note", f"not here: {', '.join(missing)}", advice)

@@ -121,6 +121,13 @@ def find_dataset(name: str) -> Path | None:
     return None
 
 
+def dataset_folder(name: str) -> Path:
+    """Where the set `name` lies: whole, as `find_dataset` asks, or in part; else where it would."""
+    folders = [folder / name for folder in data_folders()]
+    in_part = (folder for folder in folders if folder.is_dir() and any(folder.iterdir()))
+    return find_dataset(name) or next(in_part, folders[-1])
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -132,17 +139,24 @@ def verify_dataset(name: str, folder: Path | None = None) -> dict[str, str]:
 
     Args:
         name: of a registered set.
-        folder: the set's own folder; by default where `find_dataset` finds it.
+        folder: the set's own folder; by default `dataset_folder`.
 
     Returns:
         for each path "ok", "missing", "differs" (another size or SHA-256), or "unchecked" (it is
         there, and the registry knows no SHA-256 of it).
     """
     dataset = get_dataset(name)
-    folder = folder if folder is not None else find_dataset(name)
-    if folder is None:
-        folder = data_folders()[-1] / name
+    folder = folder if folder is not None else dataset_folder(name)
     return {file.path: _state(folder / file.path, file) for file in dataset.files}
+
+
+def how_to_mend(name: str) -> str:
+    """What to do where files of the set `name` are missing or differ, in words."""
+    dataset, folder = get_dataset(name), dataset_folder(name)
+    if not dataset.fetchable:
+        return dataset.how
+    to = "" if folder.parent == data_folders()[-1] else f' --to "{folder.parent}"'
+    return f"mend it with: python -m recsys_lib data get {name}{to}"
 
 
 def is_sound(name: str, folder: Path) -> bool:

@@ -48,3 +48,15 @@ def test_a_model_that_does_not_load_and_missing_data(monkeypatch, tmp_path):
     assert "data get" in found["data"].advice
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "nowhere"))
     assert by_name()["data"].state == "wrong"
+
+
+def test_spoiled_data_and_a_runs_folder_that_is_a_file_are_wrong(monkeypatch, tmp_path):
+    spoiled = tmp_path / "clothing" / "Womens Clothing E-Commerce Reviews.csv"
+    spoiled.parent.mkdir()
+    spoiled.write_text("text\n", encoding="utf-8")
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
+    (found,) = [f for f in doctor.examine() if f.what == "data" and f.state == "wrong"]
+    assert found.found == f"clothing in {tmp_path / 'clothing'} is not as registered"
+    assert "data get clothing --to" in found.advice
+    monkeypatch.setenv("RECSYS_RUNS", str(spoiled))
+    assert by_name()["disk"].state == "wrong"

@@ -309,7 +309,9 @@ def test_the_command_line(server, get, capsys):
     assert "1 of 1 files" in capsys.readouterr().out
     get.path.write_bytes(b"spoiled")
     assert main(["data", "verify", "tiny"]) == 1
-    assert "differs: some reviews.csv" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "differs: some reviews.csv" in told.out
+    assert told.err == "tiny: mend it with: python -m recsys_lib data get tiny\n"
     assert main(["data", "get"]) == 0
     assert get.path.read_bytes() == CONTENT
     capsys.readouterr()

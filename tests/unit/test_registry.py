@@ -10,9 +10,11 @@ import pytest
 from recsys_lib.datasets import registry
 from recsys_lib.datasets.registry import (
     DataFile,
+    dataset_folder,
     datasets,
     find_dataset,
     get_dataset,
+    how_to_mend,
     is_sound,
     sha256_of,
     verify_dataset,
@@ -123,6 +125,25 @@ def test_verify_tells_missing_differing_and_sound(one_file):
     assert verify_dataset("clothing") == {"a.csv": "differs"}  # same size, other bytes
     (folder / "a.csv").write_bytes(b"hi")
     assert verify_dataset("clothing") == {"a.csv": "ok"}
+
+
+def test_what_mends_a_set_depends_on_where_it_lies(one_file, monkeypatch):
+    put(one_file / "given/clothing", b"ho")
+    assert how_to_mend("clothing").endswith(f'data get clothing --to "{one_file / "given"}"')
+    monkeypatch.setenv("RECSYS_DATA", "")
+    assert how_to_mend("clothing").endswith("data get clothing")
+    entry = replace(datasets()["clothing"], files=(DataFile("a.csv", None, 0, None),), how="Ask.")
+    monkeypatch.setattr(registry, "datasets", lambda: {"clothing": entry})
+    assert how_to_mend("clothing") == "Ask."
+
+
+def test_a_set_in_part_is_verified_where_it_lies(one_file):
+    (one_file / "given/clothing").mkdir()
+    (one_file / "given/clothing/other.csv").write_bytes(b"hi")
+    assert dataset_folder("clothing") == one_file / "given/clothing"
+    assert verify_dataset("clothing") == {"a.csv": "missing"}
+    own = put(one_file / "runs/data/clothing", b"hi")
+    assert dataset_folder("clothing") == own  # whole before in part
 
 
 def test_a_file_without_a_registered_hash_is_there_or_not(one_file, monkeypatch):
