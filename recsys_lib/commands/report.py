@@ -14,7 +14,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=_PATH)
 @click.option("--against", type=_PATH, metavar="OTHER", help="Compare with this run, or sweep.")
 @click.option(
-    "--out", type=_PATH, metavar="FILE", help="What to write (default: runs/reports/NAME.html)."
+    "--out", type=_PATH, metavar="FILE", help="What to write (default: runs/reports/SOURCE.html)."
 )
 @click.option("--title", metavar="TEXT", help="In place of the source's name.")
 @click.option("--again", is_flag=True, help="Replace the file even if it is no earlier report.")

@@ -228,8 +228,12 @@ def _defaults(cells: list[dict]) -> dict[str, object]:
 
 def _seconds(papermill: dict, cells: list[dict]) -> float | None:
     """How long it ran, where papermill has noted that; of a run cut short, its cells' seconds."""
-    if isinstance(papermill.get("duration"), (int, float)):
-        return float(papermill["duration"])
+    if (whole := _finite(papermill.get("duration"))) is not None:
+        return whole
     noted = [cell.get("metadata", {}).get("papermill", {}).get("duration") for cell in cells]
-    measured = [seconds for seconds in noted if isinstance(seconds, (int, float))]
-    return float(sum(measured)) if measured else None
+    measured = [seconds for value in noted if (seconds := _finite(value)) is not None]
+    return sum(measured) if measured else None
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

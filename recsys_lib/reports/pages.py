@@ -87,7 +87,8 @@ def make_report(
     )
     contents = [(name, heading) for name, heading, _ in parts]
     title = title or f"Report on {source.name}"
-    return Report(source.name, page(title, _lead(source), contents, body, _FOOT), "; ".join(told))
+    name = source.file_name + (f"-against-{other.file_name}" if other is not None else "")
+    return Report(name, page(title, _lead(source), contents, body, _FOOT), "; ".join(told))
 
 
 def write_report(report: Report, out: Path | None = None, *, again: bool = False) -> Path:

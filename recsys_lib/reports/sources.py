@@ -1,5 +1,6 @@
 """What a report is about: notebooks that ran, folders of them, and sweeps."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,16 @@ class Source:
         first, *more = self.paths
         stem = first.stem if first.suffix == ".ipynb" else first.name
         return f"{stem} and {len(more)} more" if more else stem
+
+    @property
+    def file_name(self) -> str:
+        """Of a report's file, without the ending; other sources have other names."""
+        first, *more = self.paths
+        name = f"{first.parent.name}-{first.stem}" if first.suffix == ".ipynb" else first.name
+        if not more and first.is_relative_to(runs_folder()):
+            return name
+        key = hashlib.sha256("\n".join(map(str, self.paths)).encode("utf-8")).hexdigest()
+        return f"{name}-{key[:8]}"
 
     @property
     def numbered(self) -> list:

@@ -341,7 +341,8 @@ def test_a_picture_of_a_sweep_takes_any_text():
 def test_the_command_writes_and_replaces_its_own_reports_only(tmp_path, capsys):
     write_notebook(tmp_path / "a run" / "98_sample.ipynb")
     assert main(["report", str(tmp_path / "a run")]) == 0
-    file = runs_folder() / "reports" / "a-run.html"
+    (file,) = (runs_folder() / "reports").iterdir()
+    assert re.fullmatch(r"a-run-[0-9a-f]{8}\.html", file.name)
     assert capsys.readouterr().out.startswith(f"{file} (0.0 MB)")
     first = file.read_bytes()
     assert main(["report", str(tmp_path / "a run"), "--title", "Another"]) == 0
@@ -372,6 +373,16 @@ def test_without_a_source_the_newest_folder_is_taken(tmp_path):
     time.sleep(0.05)
     write_notebook(executed / "newer" / "98_sample.ipynb")
     assert make_report([]).name == "newer"
+
+
+def test_reports_on_other_sources_have_other_names(tmp_path):
+    runs = [tmp_path / "a" / "mine", tmp_path / "b" / "mine", runs_folder() / "executed" / "mine"]
+    paths = [write_notebook(folder / "98_sample.ipynb") for folder in runs]
+    names = [make_report([path]).name for path in (*runs, *paths)]
+    names += [make_report(runs[:2]).name, make_report(runs[:1], against=runs[1]).name]
+    assert len(set(names)) == len(names)
+    assert names[2] == "mine"
+    assert names[5] == "mine-98_sample"
 
 
 @pytest.mark.parametrize(
