@@ -2,7 +2,16 @@
 
 import sys
 
-from recsys_lib.commands.main import main
+
+def start() -> int:
+    """Run the command; its exit code."""
+    # nbformat brings jsonschema along, which compiles a grammar of internet addresses when it is
+    # imported: half of the seconds before a first cell. Without the package it checks the rest.
+    sys.modules.setdefault("rfc3987_syntax", None)
+    from recsys_lib.commands.main import main
+
+    return main()
+
 
 if __name__ == "__main__":  # the workers of a sweep import this file
-    sys.exit(main())
+    sys.exit(start())
