@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
@@ -18,6 +19,17 @@ def short(path: Path) -> str:
     """A path as one would type it here."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+@contextmanager
+def kept_when_interrupted(folders: Sequence[Path]) -> Iterator[None]:
+    """Let an interrupt say where that is which ran so far."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(err=True)  # ends the line of the terminal's ^C
+        where = ", ".join(short(folder) for folder in folders)
+        raise click.Abort(f"what ran so far is kept in {where}") from None
 
 
 class Display:

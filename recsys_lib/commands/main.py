@@ -1,13 +1,15 @@
 """The commands of ``python -m recsys_lib``, and how they end."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
 from recsys_lib.commands.data import data
-from recsys_lib.commands.display import short
 from recsys_lib.commands.doctor import doctor
 from recsys_lib.commands.params import params
 from recsys_lib.commands.report import report
@@ -15,7 +17,6 @@ from recsys_lib.commands.run import run
 from recsys_lib.commands.student import student
 from recsys_lib.commands.sweep import sweep
 from recsys_lib.workbook.errors import InputError
-from recsys_lib.workbook.files import runs_folder
 
 PROGRAM = "python -m recsys_lib"
 
@@ -47,16 +48,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of kernels, as in the Makefile
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        program.main(given, prog_name=PROGRAM, standalone_mode=False)
+        with _ended_as_interrupted():
+            program.main(given, prog_name=PROGRAM, standalone_mode=False)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a place that cannot be read or written
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}: name another place.", file=sys.stderr)
         return 2
     except click.ClickException as error:  # wrong usage, told in click's own words
         error.show()
         return error.exit_code
-    except click.Abort:  # an interrupt; click has ended the line
-        print(f"interrupted; what ran so far is kept in {short(runs_folder())}", file=sys.stderr)
+    except click.Abort as end:  # an interrupt
+        print("; ".join(["interrupted", *map(str, end.args)]), file=sys.stderr)
         return 130
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+@contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which a scheduler or CI sends, end a command as an interrupt does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -25,5 +25,5 @@ def params(names: tuple[str, ...]) -> None:
             head.append(f": {parameter.kind} = {default}", style="default")
             console.print(head)
             for line in (parameter.meaning, f"allowed: {parameter.allowed}"):
-                console.print(Padding(Text(line), (0, 0, 0, 6)))
+                console.print(Padding(Text(line), (0, 0, 0, 6), expand=False))
         console.print()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import yaml
 
-from recsys_lib.commands.display import Display, short
+from recsys_lib.commands.display import Display, kept_when_interrupted, short
 from recsys_lib.workbook.errors import InputError, nearest
 from recsys_lib.workbook.files import project_folder
 from recsys_lib.workbook.parameters import check, declared, from_text
@@ -46,9 +46,14 @@ from recsys_lib.workbook.settings import is_table_path, resolve_dataset
     "--out",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where executed notebooks go (default: runs/executed/DATASET-PROFILE-seedSEED).",
+    help="Where executed notebooks go (default: runs/executed/DATASET-PROFILE-seedSEED, with a key "
+    "of other parameters).",
 )
-@click.option("--again", is_flag=True, help="Run also what has run with the same parameters.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Run also what has run with the same parameters; replace what ran with others.",
+)
 def run(
     names: tuple[str, ...],
     pairs: tuple[tuple[str, str], ...],
@@ -79,15 +84,17 @@ def run_all(
     Args:
         files: notebooks, in order.
         given: parameters by name; texts are read as the notebooks' own types.
-        out: folder for executed notebooks; by default one per data set, profile and seed.
-        again: run also what has run before with the same parameters.
+        out: folder for executed notebooks; by default see `executed_folder`.
+        again: run also what has run before with the same parameters, and replace what ran with
+            others.
 
     Returns:
         The exit code: 0 if all ran to their end, else 1.
 
     Raises:
         InputError: no notebook, or none that the data set is for; a parameter or value that none
-            takes; a folder in use or with files of somebody else. Nothing has run then.
+            takes; a folder in use, with files of somebody else or with runs of other parameters.
+            Nothing has run then.
     """
     if not files:
         raise InputError(f"there are no notebooks in {project_folder().name}/notebooks/.")
@@ -103,15 +110,21 @@ def run_all(
     if isinstance(dataset, str) and is_table_path(dataset):
         resolve_dataset(dataset, (), own_table=True)  # a table that is not there is told first
     skipped = {path: why_skipped(path, {**given, **plans[path]}) for path in files}
+    asked = {name: value for plan in plans.values() for name, value in plan.items()}
     targets = {}
     for path in files:
         if not skipped[path]:
             check(path, plans[path])
-            targets[path] = (out or executed_folder(path, plans[path])) / path.name
-            check_free(targets[path])
+            targets[path] = (out or executed_folder(path, asked)) / path.name
+            check_free(targets[path], None if again else plans[path])
     outcomes = []
-    with ExitStack() as locks, Display([path.stem for path in files]) as display:
-        for folder in sorted({target.parent for target in targets.values()}):
+    folders = sorted({target.parent for target in targets.values()})
+    with (
+        kept_when_interrupted(folders),
+        ExitStack() as locks,
+        Display([path.stem for path in files]) as display,
+    ):
+        for folder in folders:
             locks.enter_context(one_command_at_a_time(folder))
         for path in files:
             if skipped[path]:
@@ -152,6 +165,8 @@ def _summary(
         print(f"failed: {', '.join(outcome.notebook for outcome in failed)}")
     for outcome in failed:
         print(f"\n{outcome.notebook}: {outcome.error}")
+        if outcome.executed not in targets.values():  # a copy that ran to its end is there
+            print(f"  saved as {short(outcome.executed)}, beside the run before it")
         for line in outcome.source.strip().splitlines():
             print(f"    {line}")
         values = [f"{name} = {value!r}" for name, value in plans[outcome.notebook].items()]
@@ -167,10 +182,22 @@ def _from_file(file: Path | None) -> dict[str, object]:
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(
-            f'{file} must hold lines like "profile: full"; it holds a {type(content).__name__}.'
-        )
+        what = "a name that is no text" if isinstance(content, dict) else type(content).__name__
+        raise InputError(f'{file} must hold lines like "profile: full"; it holds: {what}.')
     return content
+
+
+class _EachNameOnce(yaml.SafeLoader):
+    """YAML in which a name that stands twice is an error, as the standard has it."""
+
+    def construct_mapping(self, node, deep=False):
+        content = super().construct_mapping(node, deep=deep)
+        names = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in names[:place]:
+                what = f'"{key.value}" stands twice'
+                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+        return content
 
 
 def read_yaml(file: Path) -> object:
@@ -180,7 +207,7 @@ def read_yaml(file: Path) -> object:
         InputError: it cannot be read, is no text, or is not YAML; the line where that is known.
     """
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_EachNameOnce)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}.") from None
     except UnicodeDecodeError:
@@ -192,3 +219,5 @@ def read_yaml(file: Path) -> object:
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or "it cannot be read"
         raise InputError(f"{file}{where} is not YAML: {what}.") from None
+    except ValueError as error:  # of a value, such as a date that no calendar has
+        raise InputError(f"{file} holds a value that cannot be read: {error}.") from None

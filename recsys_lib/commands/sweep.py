@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from recsys_lib.commands.display import short
+from recsys_lib.commands.display import kept_when_interrupted, short
 from recsys_lib.commands.run import read_yaml
 from recsys_lib.workbook.errors import InputError
 from recsys_lib.workbook.files import atomic_write, runs_folder
@@ -96,13 +97,19 @@ def sweep(
         if "seed" in given:
             raise InputError("--seeds and --grid seed contradict each other: give one of them.")
         given["seed"] = range(seeds)
+    for name, _ in pairs:
+        if name in given:
+            raise InputError(f"{name} is given by -p and by the grid: give it once.")
     listed = _listed(file)
-    points = points_of(path, fixed=dict(pairs), grid=given, listed=listed)
-    if len(points) > MANY and not yes:
+    count = len(listed) * math.prod(len(values) for values in given.values())
+    if count > MANY and not yes:
         if not sys.stdin.isatty():
-            raise InputError(f"this sweep has {len(points):,} runs: say --yes if you mean it.")
-        click.confirm(f"This sweep has {len(points):,} runs. Go on?", abort=True)
-    folder = out or _default_folder(path, points)
+            raise InputError(f"this sweep has {count:,} runs: say --yes if you mean it.")
+        if not click.confirm(f"This sweep has {count:,} runs. Go on?"):
+            print("nothing was run")
+            sys.exit(1)
+    points = points_of(path, fixed=dict(pairs), grid=given, listed=listed)
+    folder = (out or _default_folder(path, points)).expanduser().resolve()
     limit = int(memory * 1e9) if memory else _share_of_memory(workers, scheduler)
     sys.exit(run_sweep(path, points, folder, workers=workers, memory=limit, scheduler=scheduler))
 
@@ -132,7 +139,7 @@ def run_sweep(
     names = varied(points)
     outcomes = []
     console = Console(highlight=False, soft_wrap=True)
-    with one_command_at_a_time(folder), _bar(console) as bar:
+    with kept_when_interrupted([folder]), one_command_at_a_time(folder), _bar(console) as bar:
         task = bar.add_task(path.stem, total=len(points))
         try:
             for outcome in run_points(
@@ -201,7 +208,10 @@ def _share_of_memory(workers: int, scheduler: str | None) -> int | None:
 def _values(name: str, text: str) -> list[str]:
     values = [value.strip() for value in text.split(",")]
     if not all(values):
-        raise InputError(f'--grid {name} "{text}" must be values with commas between, as in 1,2,3.')
+        raise InputError(
+            f'--grid {name} "{text}" must be values with commas between, as in 1,2,3; values that '
+            "hold a comma go into a file, see --points."
+        )
     return values
 
 

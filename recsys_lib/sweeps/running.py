@@ -56,7 +56,8 @@ def run_points(
     Args:
         path: of the notebook.
         points: checked sets of parameters, see `points_of`.
-        folder: run ``i`` is saved as ``<folder>/runs/<i>/<notebook>.ipynb``, four digits.
+        folder: an absolute path; run ``i`` is saved as ``<folder>/runs/<i>/<notebook>.ipynb``, with
+            four digits.
         workers: runs at a time on this machine; each gets its share of the cores.
         memory: bytes that a run's kernel, and a worker, may use; None for no bound.
         scheduler: the address of a running scheduler ("tcp://host:8786") in place of workers on
@@ -77,6 +78,7 @@ def run_points(
             missing.append(run)
     if not missing:
         return
+    folder.mkdir(parents=True, exist_ok=True)  # which the workers must see
     workers = min(workers, len(missing))
     with _cluster(path, folder, workers, memory, scheduler) as client:
         futures = {
@@ -94,11 +96,11 @@ def run_points(
         for future in as_completed(futures):
             run = futures[future]
             try:
-                seconds, error = future.result()
+                executed, seconds, error = future.result()
             except KilledWorker:
-                seconds = 0.0
+                executed, seconds = targets[run], 0.0
                 error = f"KilledWorker: it lost {_LOST_WORKERS + 1} workers, one after another"
-            yield PointOutcome(run, targets[run], seconds, error)
+            yield PointOutcome(run, Path(executed), seconds, error)
 
 
 def executed_path(path: Path, folder: Path, run: int) -> Path:
@@ -108,15 +110,15 @@ def executed_path(path: Path, folder: Path, run: int) -> Path:
 
 def _run_point(
     path: str, parameters: dict[str, object], target: str, memory: int | None
-) -> tuple[float, str]:
-    """One run, in a worker; its seconds and its error."""
+) -> tuple[str, float, str]:
+    """One run, in a worker; its executed notebook, its seconds and its error."""
     out = Path(target)
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.parent / ".lock"):  # a worker that was given up may still be at it
         if is_done(Path(path), parameters, out):
-            return executed_seconds(out), ""
+            return target, executed_seconds(out), ""
         outcome = run_notebook(Path(path), parameters=parameters, out=out, memory=memory)
-    return outcome.seconds, outcome.error
+    return str(outcome.executed), outcome.seconds, outcome.error
 
 
 @contextmanager
@@ -134,7 +136,7 @@ def _cluster(
         }
     )
     if scheduler is not None:
-        with _connected(scheduler, path) as client:
+        with _connected(scheduler, path, folder) as client:
             yield client
         return
     threads = str(max(1, (os.cpu_count() or 1) // workers))
@@ -163,12 +165,13 @@ def _cluster(
 
 
 @contextmanager
-def _connected(scheduler: str, path: Path) -> Iterator[Client]:
+def _connected(scheduler: str, path: Path, folder: Path) -> Iterator[Client]:
     try:
         client = Client(scheduler, timeout=_SECONDS_TO_ANSWER)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each protocol has its own
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f'no scheduler answers at "{scheduler}" ({str(error).splitlines()[0]}): start one with '
+            f'no scheduler answers at "{scheduler}" ({first}): start one with '
             '"dask scheduler", or leave --scheduler out.'
         ) from None
     with client:
@@ -179,10 +182,11 @@ def _connected(scheduler: str, path: Path) -> Iterator[Client]:
                 f'the scheduler at "{scheduler}" has no workers: start some with '
                 f'"dask worker {scheduler} --nthreads 1".'
             ) from None
-        blind = [worker for worker, sees in client.run(path.exists).items() if not sees]
-        if blind:
-            raise InputError(
-                f"the worker {blind[0]} does not see {path}: all machines of a sweep need the "
-                "workbook and its runs folder at the same place."
-            )
+        for place in (path, folder):
+            blind = [worker for worker, sees in client.run(place.exists).items() if not sees]
+            if blind:
+                raise InputError(
+                    f"the worker {blind[0]} does not see {place}: all machines of a sweep need the "
+                    "workbook and its runs folder at the same place."
+                )
         yield client

@@ -63,6 +63,8 @@ class Parameter:
             return named + (", or the path of a table" if self.takes_table else "")
         if self.name == "seed":
             return f"a whole number from 0 to {2**32 - 1}"
+        if self.name == "model":
+            return "a model's name, or the path of a folder"
         if self.name == "judgements":
             return '"", or the path of a table'
         if self.name.startswith("cost_"):
@@ -71,10 +73,24 @@ class Parameter:
 
 
 def declared(path: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook by name, in its order."""
+    """The parameters of a notebook by name, in its order.
+
+    Raises:
+        InputError: the file is no notebook, or a default is no plain value.
+    """
+    try:
+        lines = papermill.inspect_notebook(str(path))
+    except ValueError as error:
+        what = (str(error).splitlines() or ["it cannot be read"])[0]
+        raise InputError(f"{path} is not a notebook: {what[:80]}") from None
     found = {}
-    for name, line in papermill.inspect_notebook(str(path)).items():
-        default = ast.literal_eval(line["default"])
+    for name, line in lines.items():
+        try:
+            default = ast.literal_eval(line["default"])
+        except (ValueError, SyntaxError):
+            raise InputError(
+                f'{path}: the default of "{name}" must be a plain value; it is {line["default"]}'
+            ) from None
         kind = line["inferred_type_name"]
         kind = kind if kind in KINDS else type(default).__name__
         found[name] = Parameter(name, kind, default, line["help"].strip())
@@ -84,15 +100,18 @@ def declared(path: Path) -> dict[str, Parameter]:
 def from_text(parameter: Parameter, text: str) -> object:
     """The value that a text from the command line stands for, of the parameter's own type.
 
-    The path of a table becomes absolute, because a notebook runs in its own folder.
+    The path of a table or of a model's folder becomes absolute, because a notebook runs in its own
+    folder.
 
     Raises:
         InputError: a text that is no number or truth value where one is asked for.
     """
     if parameter.kind == "str":
-        is_path = parameter.takes_table or parameter.name == "judgements"
-        table = is_path and Path(text).suffix.lower() in TABLE_SUFFIXES
-        return str(Path(text).expanduser().resolve()) if table else text
+        path = Path(text).expanduser()
+        table = parameter.takes_table or parameter.name == "judgements"
+        is_path = table and path.suffix.lower() in TABLE_SUFFIXES
+        is_path |= parameter.name == "model" and text != parameter.default and path.is_dir()
+        return str(path.resolve()) if is_path else text
     if parameter.kind == "bool":
         if text.lower() in ("true", "false"):
             return text.lower() == "true"

@@ -122,7 +122,7 @@ def notebook_files(names: Sequence[str] = (), folder: Path | None = None) -> lis
     """The notebooks called `names`, or all of them, in reading order.
 
     Raises:
-        InputError: a name that no notebook has, or that several have.
+        InputError: a name that no notebook has, or that several have; a path to another folder.
     """
     folder = folder or project_folder() / "notebooks"
     known = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
@@ -130,6 +130,12 @@ def notebook_files(names: Sequence[str] = (), folder: Path | None = None) -> lis
         return known
     chosen = set()
     for name in names:
+        places = [place.parent.resolve() for place in (Path(name), folder.parent / name)]
+        if len(Path(name).parts) > 1 and folder.resolve() not in places:
+            raise InputError(
+                f'"{name}" is not in {folder}: only notebooks of the workbook run here; put it '
+                "there under a name of its own, or run it with papermill."
+            )
         stem = Path(name).name.removesuffix(".ipynb")
         found = [file for file in known if stem in (file.stem, file.stem[:2], file.stem[3:])]
         if len(found) != 1:
@@ -153,8 +159,9 @@ def run_notebook(
     """Run one notebook with papermill and save it with its outputs, also where a cell fails.
 
     A cell marked ``raises-exception`` may fail, as in Jupyter: the run goes on and is no failure.
-    Until it has ended, an earlier executed copy stays where it is; a run that is killed leaves that
-    copy and a hidden part file.
+    Until it has ended, an earlier executed copy stays where it is. A run that fails or is
+    interrupted does not replace a copy that ran to its end: it is saved beside it as
+    ``<name>.unfinished.ipynb``. One that is killed leaves that copy and a hidden part file.
 
     Args:
         path: of the notebook. It runs in its own folder, as it would in Jupyter.
@@ -174,6 +181,7 @@ def run_notebook(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     began = time.perf_counter()
     error = source = ""
+    unfinished = out.with_name(f"{out.stem}.unfinished.ipynb")
     with saving(f"the executed notebook {path.stem}", out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".{out.stem}.part.ipynb")
@@ -207,18 +215,27 @@ def run_notebook(
             error = f"{type(failure).__name__}: {str(failure).splitlines()[0]}{_last_words(said)}"
         finally:
             said.unlink(missing_ok=True)
+            ended = bool(_made_from(part))
+            saved = unfinished if _made_from(out) and not ended else out
             if part.exists():
-                os.replace(part, out)
-    return Outcome(path.stem, time.perf_counter() - began, out, error, source)
+                os.replace(part, saved)
+            if ended:
+                unfinished.unlink(missing_ok=True)
+    return Outcome(path.stem, time.perf_counter() - began, saved, error, source)
 
 
 def fingerprint(path: Path, parameters: Mapping[str, object]) -> str:
     """SHA-256 of what a run is made from: the notebook's cells, the parameters, an own table's
-    bytes, the library's sources and the real data sets that are here."""
+    bytes, the library's sources; of the real data sets that are here and of a model's folder the
+    files' sizes and times of change."""
     cells = [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
     given = {name: parameters[name] for name in sorted(parameters)}
-    data = [str(find_data(name)) for name in MAIN_FILES]
-    digest = hashlib.sha256(json.dumps([cells, given, data], default=str).encode("utf-8"))
+    files = [file for name in MAIN_FILES if (file := find_data(name))]
+    if given.get("model") and Path(str(given["model"])).is_dir():
+        files += sorted(Path(str(given["model"])).iterdir())
+    states = [(file, file.stat()) for file in files]
+    seen = [(str(file), state.st_size, state.st_mtime_ns) for file, state in states]
+    digest = hashlib.sha256(json.dumps([cells, given, seen], default=str).encode("utf-8"))
     library = Path(__file__).resolve().parents[1]
     tables = [Path(str(given[name])) for name in ("dataset", "judgements") if given.get(name)]
     for file in [*sorted(library.rglob("*.py")), *tables]:
@@ -235,28 +252,42 @@ def executed_seconds(executed: Path) -> float:
 
 def is_done(path: Path, parameters: Mapping[str, object], out: Path) -> bool:
     """Whether `out` is a whole run of this notebook with these parameters, made as it would be."""
-    try:
-        saved = json.loads(out.read_text(encoding="utf-8"))["metadata"].get(MADE_FROM)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+    saved = _made_from(out)
     return saved is not None and saved == fingerprint(path, parameters)
 
 
-def check_free(out: Path) -> None:
-    """Refuse to replace a file that no run has made.
+def _made_from(executed: Path) -> str | None:
+    """The `fingerprint` in an executed notebook; None where it did not run to its end."""
+    try:
+        return json.loads(executed.read_text(encoding="utf-8"))["metadata"].get(MADE_FROM)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def check_free(out: Path, parameters: Mapping[str, object] | None = None) -> None:
+    """Refuse to replace a file that no run has made, or a run of something else.
+
+    Args:
+        out: where an executed notebook is to go.
+        parameters: of the new run; None to replace whatever run is there.
 
     Raises:
-        InputError: `out` is there and is not an executed notebook.
+        InputError: `out` is there and is not an executed notebook, or one with other parameters.
     """
     if not out.exists():
         return
     try:
-        made = "papermill" in json.loads(out.read_text(encoding="utf-8"))["metadata"]
-    except (OSError, ValueError, KeyError, TypeError):
-        made = False
-    if not made:
+        made = json.loads(out.read_text(encoding="utf-8"))["metadata"]["papermill"]
+        earlier = dict(made.get("parameters") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{out} is there and is not the copy of an earlier run: name another folder."
+        ) from None
+    if parameters is not None and earlier != json.loads(json.dumps(dict(parameters), default=str)):
+        told = ", ".join(f"{name} = {value!r}" for name, value in earlier.items())
+        raise InputError(
+            f"{out} is a run with other parameters ({told or 'as the notebook has them'}): name "
+            "another folder with --out, or replace it with --again."
         )
 
 
@@ -309,13 +340,21 @@ def _last_words(said: Path) -> str:
 
 
 def executed_folder(path: Path, parameters: Mapping[str, object]) -> Path:
-    """Where an executed notebook goes: one folder per data set, profile and seed."""
+    """Where an executed notebook goes: one folder per data set, profile and seed.
+
+    Other parameters and the path of an own table, which the name cannot hold, add a key of them.
+    """
     known = declared(path)
-    parts = []
-    for name in ("dataset", "profile", "seed"):
-        default = known[name].default if name in known else ""
-        parts.append(Path(str(parameters.get(name, default))).stem or name)
-    return runs_folder() / "executed" / f"{parts[0]}-{parts[1]}-seed{parts[2]}"
+    named = [name for name in ("dataset", "profile", "seed") if name in known]
+    values = {name: str(parameters.get(name, known[name].default)) for name in named}
+    parts = [f"{'seed' * (name == 'seed')}{Path(values[name]).stem or name}" for name in named]
+    more = {name: str(value) for name, value in parameters.items() if name not in named}
+    if is_table_path(values.get("dataset", "")):
+        more["dataset"] = values["dataset"]
+    if more:
+        text = json.dumps(more, sort_keys=True)
+        parts.append(hashlib.sha256(text.encode("utf-8")).hexdigest()[:8])
+    return runs_folder() / "executed" / ("-".join(parts) or path.stem)
 
 
 def why_skipped(path: Path, parameters: Mapping[str, object]) -> str:

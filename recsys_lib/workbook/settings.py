@@ -207,10 +207,15 @@ def check_seed(seed: object) -> None:
 
 
 def check_model(model: object) -> None:
-    """Refuse what cannot be a model's name."""
+    """Refuse what cannot be a model's name, and the path of a folder that is not there."""
     if not isinstance(model, str) or not model.strip():
         raise InputError(
             f'model = {model!r} must be a name such as "all-MiniLM-L6-v2" or a local folder.'
+        )
+    if model.startswith(("/", "./", "../", "~")) and not Path(model).expanduser().is_dir():
+        raise InputError(
+            f'model = "{model}" is not a folder: give one that holds a checkpoint, or the name of '
+            "a model."
         )
 
 

@@ -128,23 +128,35 @@ def test_a_notebook_runs_in_its_own_folder(finished):
     assert '"notebooks\\n"' in last
 
 
-def test_an_interrupt_is_one_line_and_keeps_what_ran(tmp_path):
-    slow = "import time\nprint('begun')\nopen('begun', 'w').close()\ntime.sleep(99)"
-    folder = write_notebooks(tmp_path, {"00_slow": slow})
-    process = start(folder, tmp_path / "runs")
+SLOW = "import time\nprint('begun')\nopen('begun', 'w').close()\ntime.sleep(99)"
+
+
+def has_begun(folder: Path, process: subprocess.Popen) -> None:
+    """Wait until the slow cell runs."""
     until = time.monotonic() + 120
     while not (folder / "begun").exists():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < until, "the slow cell did not begin"
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
+def test_an_interrupt_is_one_line_and_keeps_what_ran(sent, tmp_path):
+    folder = write_notebooks(tmp_path, {"00_slow": SLOW})
+    process = start(folder, tmp_path / "runs")
+    has_begun(folder, process)
+    if sent == signal.SIGINT:
+        os.killpg(process.pid, sent)  # what Ctrl-C in a terminal does
+    else:
+        process.send_signal(sent)  # what CI does
     _, err = process.communicate(timeout=120)
-    assert err == "\ninterrupted; what ran so far is kept in runs\n"
+    saved = tmp_path / "runs" / "executed" / "auto-quick-seed0"
+    told = saved.relative_to(folder.parent)
+    assert err == f"\ninterrupted; what ran so far is kept in {told}\n"
     assert process.returncode == 130
-    (kept,) = (tmp_path / "runs" / "executed" / "auto-quick-seed0").glob("[!.]*")
-    assert kept.name == "00_slow.ipynb"
-    assert not running.is_done(folder / "00_slow.ipynb", {}, kept)
-    cells = nbformat.read(kept, as_version=4).cells
+    assert sorted(file.name for file in saved.iterdir()) == [".lock", "00_slow.ipynb"]
+    assert not running.is_done(folder / "00_slow.ipynb", {}, saved / "00_slow.ipynb")
+    cells = nbformat.read(saved / "00_slow.ipynb", as_version=4).cells
     assert "begun\n" in [output.get("text") for output in cells[-1].outputs]
 
 
@@ -180,6 +192,13 @@ def test_a_cell_that_may_fail_is_no_failure(after, fails, tmp_path):
 @pytest.mark.parametrize("name", ["00", "first", "00_first", "notebooks/00_first.ipynb"])
 def test_a_notebook_has_short_names(folder, name):
     assert running.notebook_files([name], folder) == [folder / "00_first.ipynb"]
+
+
+def test_a_notebook_elsewhere_is_not_taken_for_the_workbooks(folder, tmp_path):
+    mine = tmp_path / "00_first.ipynb"
+    mine.write_bytes((folder / "00_first.ipynb").read_bytes())
+    with pytest.raises(InputError, match=r"00_first\.ipynb\" is not in .*notebooks"):
+        running.notebook_files([str(mine)], folder)
 
 
 def test_the_order_is_the_reading_order(folder):
@@ -324,6 +343,37 @@ def test_a_failed_copy_is_run_again_and_a_strange_file_is_left_alone(folder, tmp
     assert mine.read_text(encoding="utf-8") == "my own notes"
 
 
+def test_a_run_with_other_parameters_is_not_replaced(folder, tmp_path, capsys):
+    files, out = [folder / "00_first.ipynb"], tmp_path / "mine"
+    assert run_all(files, {"seed": "1"}, out=out) == 0
+    before = (out / "00_first.ipynb").read_bytes()
+    said = (
+        r"is a run with other parameters \(seed = 1\): name another folder with --out, or .*--again"
+    )
+    with pytest.raises(InputError, match=said):
+        run_all(files, {"seed": "2"}, out=out)
+    assert (out / "00_first.ipynb").read_bytes() == before
+    assert run_all(files, {"seed": "2"}, out=out, again=True) == 0
+    assert running.is_done(files[0], {"seed": 2}, out / "00_first.ipynb")
+
+
+def test_a_run_that_does_not_end_leaves_the_one_that_did(tmp_path, capsys):
+    folder = write_notebooks(tmp_path, {"00_turns": "import os\nassert not os.path.exists('bad')"})
+    path, out = folder / "00_turns.ipynb", tmp_path / "out"
+    assert run_all([path], {}, out=out) == 0
+    whole = (out / path.name).read_bytes()
+    (folder / "bad").touch()
+    capsys.readouterr()
+    assert run_all([path], {}, out=out, again=True) == 1
+    assert (out / path.name).read_bytes() == whole
+    failed = out / "00_turns.unfinished.ipynb"
+    assert f"saved as {failed}, beside the run before it" in capsys.readouterr().out
+    assert "AssertionError" in failed.read_text(encoding="utf-8")
+    (folder / "bad").unlink()
+    assert run_all([path], {}, out=out, again=True) == 0
+    assert not failed.exists()
+
+
 def test_two_commands_on_one_folder(folder, tmp_path):
     with (
         running.one_command_at_a_time(tmp_path / "out"),
@@ -334,17 +384,13 @@ def test_two_commands_on_one_folder(folder, tmp_path):
 
 
 def test_a_command_that_is_killed_loses_nothing(tmp_path):
-    body = "import time\nopen('begun', 'w').close()\ntime.sleep(0 if seed == 1 else 99)"
-    folder = write_notebooks(tmp_path, {"00_slow": body})
+    folder = write_notebooks(tmp_path, {"00_slow": SLOW.replace("99", "0 if seed == 1 else 99")})
     out = tmp_path / "out"
     assert run_all([folder / "00_slow.ipynb"], {"seed": "1"}, out=out) == 0
     whole = (out / "00_slow.ipynb").read_bytes()
     (folder / "begun").unlink()
-    process = start(folder, tmp_path / "runs", "-p", "seed", "2", "--out", str(out))
-    until = time.monotonic() + 120
-    while not (folder / "begun").exists():
-        assert time.monotonic() < until, "the slow cell did not begin"
-        time.sleep(0.1)
+    process = start(folder, tmp_path / "runs", "-p", "seed", "2", "--out", str(out), "--again")
+    has_begun(folder, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     assert (out / "00_slow.ipynb").read_bytes() == whole
@@ -356,9 +402,12 @@ def test_a_command_that_is_killed_loses_nothing(tmp_path):
     ("text", "says"),
     [
         ("profile: full\n  seed: [", r"line 2 is not YAML"),
-        ("- profile", r'lines like "profile: full"; it holds a list'),
+        ("- profile", r'lines like "profile: full"; it holds: list'),
         ("seed: one", r'seed = "one" must be a whole number'),
         ("seed: 1.5", r"seed = 1.5 must be a whole number"),
+        ("seed: 1\nprofile: full\nseed: 2", r'line 3 is not YAML: "seed" stands twice'),
+        ("dataset: 2024-13-45", r"a value that cannot be read: month must be in 1..12"),
+        ("1: 2", r"it holds: a name that is no text"),
     ],
 )
 def test_a_broken_file_of_parameters_is_one_line(text, says, folder, tmp_path, capsys, monkeypatch):
@@ -411,6 +460,53 @@ def test_the_live_line_names_section_and_time_left(folder):
 def test_an_own_table_and_a_wrong_dataset_name_their_folder(folder):
     path = folder / "00_first.ipynb"
     own = running.executed_folder(path, {"dataset": "/a/b/my shop.csv"})
-    assert own == runs_folder() / "executed" / "my shop-quick-seed0"
+    assert own.parent == runs_folder() / "executed"
+    assert re.fullmatch(r"my shop-quick-seed0-[0-9a-f]{8}", own.name)
+    other = [{"dataset": "/a/c/my shop.csv"}, {"dataset": "/a/b/my shop.csv", "wish": "a coat"}]
+    assert len({own, *(running.executed_folder(path, given) for given in other)}) == 3
+    named = running.executed_folder(path, {"dataset": "market", "profile": "full", "seed": 3})
+    assert named.name == "market-full-seed3"
     wrong = running.executed_folder(path, {"dataset": "../../x", "seed": "a/b"})
     assert wrong.parent == runs_folder() / "executed"
+
+
+def test_a_place_that_cannot_be_used_is_one_line(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "project_folder", lambda: folder.parent)
+    file = tmp_path / "file"
+    file.write_text("mine", encoding="utf-8")
+    for out in (file, file / "below"):
+        assert main(["run", "00", "--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {file}"), line
+    monkeypatch.setenv("RECSYS_RUNS", str(file))
+    assert main(["run", "00"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert file.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_file_that_is_no_notebook_is_one_line(tmp_path, capsys, monkeypatch):
+    folder = write_notebooks(tmp_path, {"00_first": "1"})
+    monkeypatch.setattr(running, "project_folder", lambda: tmp_path)
+    (folder / "01_broken.ipynb").write_text("{", encoding="utf-8")
+    assert main(["run", "01"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"01_broken\.ipynb is not a notebook", line), line
+    notebook = nbformat.read(folder / "00_first.ipynb", as_version=4)
+    notebook.cells[0].source = "seed: int = 1 + 1  # computed"
+    nbformat.write(notebook, folder / "00_first.ipynb")
+    assert main(["run", "00"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'the default of "seed" must be a plain value; it is 1 + 1' in line
+
+
+def test_a_command_starts_without_the_grammar_of_addresses():
+    """It takes as long as all the rest."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "recsys_lib", "--help"],
+        cwd=project_folder(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "nbformat" in done.stderr
+    assert "rfc3987_syntax.syntax_helpers" not in done.stderr

@@ -282,9 +282,9 @@ def test_a_second_command_is_refused_and_an_interrupt_keeps_what_has_ended(waiti
     assert (second.returncode, err.count("\n")) == (2, 1)
     os.killpg(command.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
     _, err = command.communicate(timeout=SECONDS)
-    assert err == "\ninterrupted; what ran so far is kept in runs\n"
-    assert command.returncode == 130
     (made,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert err == f"\ninterrupted; what ran so far is kept in runs/sweeps/{made.name}\n"
+    assert command.returncode == 130
     assert list(pd.read_parquet(made / "table.parquet")["run"]) == [0]
 
 
@@ -314,13 +314,32 @@ def test_the_workers_of_a_running_scheduler_are_used(folder, tmp_path, capsys, s
     assert "2 of 2 runs ran to their end" in capsys.readouterr().out
 
 
+def test_a_folder_is_the_one_that_is_named_here_and_all_workers_see_it(
+    folder, tmp_path, capsys, same_environment, monkeypatch
+):
+    monkeypatch.setattr(running, "project_folder", lambda: folder.parent)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        monkeypatch.chdir(tmp_path)  # the worker stays where it is
+        address = ("--scheduler", cluster.scheduler_address)
+        assert main(["sweep", "00", "--seeds", "1", *address, "--out", "mine"]) == 0
+        assert (tmp_path / "mine" / "runs" / "0000" / "00_records.ipynb").is_file()
+        assert "1 of 1 runs ran to their end" in capsys.readouterr().out
+        elsewhere = tmp_path / "elsewhere"
+        with (
+            monkeypatch.context() as patched,
+            pytest.raises(InputError, match=f"does not see {elsewhere}: all machines"),
+        ):
+            patched.setattr("pathlib.Path.mkdir", lambda *_, **__: None)
+            list(run_points(folder / "00_records.ipynb", [{}], elsewhere, scheduler=address[1]))
+
+
 def test_a_scheduler_without_workers_or_without_an_answer_is_one_line(
     folder, tmp_path, monkeypatch
 ):
     path = folder / "00_records.ipynb"
     monkeypatch.setattr("recsys_lib.sweeps.running._SECONDS_TO_ANSWER", 1)
     monkeypatch.setattr("recsys_lib.sweeps.running._SECONDS_FOR_WORKERS", 1)
-    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+    for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "nonsense://x"):
         with pytest.raises(InputError, match="no scheduler answers at") as refused:
             list(run_points(path, [{}], tmp_path, scheduler=address))
         assert "\n" not in str(refused.value)
@@ -354,12 +373,14 @@ def refused(folder, monkeypatch, capsys):
 
 def test_many_runs_need_a_yes(refused):
     assert "this sweep has 10,000 runs: say --yes" in refused("00", "--seeds", "10000")
+    assert "has 1,000,000,000 runs" in refused("00", "--seeds", "1000000000")  # at once
 
 
 def test_contradictions_and_half_lists_are_refused(refused):
     assert "contradict" in refused("00", "--seeds", "2", "-g", "seed", "1,2")
     assert "with commas between" in refused("00", "-g", "seed", "1,,2")
     assert "one --grid" in refused("00", "-g", "seed", "1", "-g", "seed", "2")
+    assert "seed is given by -p and by the grid" in refused("00", "--seeds", "2", "-p", "seed", "7")
 
 
 @pytest.mark.parametrize(

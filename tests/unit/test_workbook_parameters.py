@@ -34,6 +34,7 @@ def test_the_defaults_of_every_notebook_pass_their_own_check(path):
         ("04", "seed", -1, "seed = -1 must be a whole number from 0"),
         ("04", "seed", True, "seed = True must be a whole number"),
         ("04", "model", " ", "model = ' ' must be a name"),
+        ("04", "model", "./nowhere/encoder", r'model = "\./nowhere/encoder" is not a folder'),
         ("04", "text_column", 3, "text_column = 3 must be a text"),
         ("04", "cost_false_positive", 0, "cost_false_positive = 0 must be a number above 0"),
         ("04", "cost_false_positive", float("nan"), "must be a finite number"),
@@ -68,6 +69,9 @@ def test_a_text_is_read_as_the_parameters_own_type(tmp_path, monkeypatch):
     assert from_text(known["text_column"], "3") == "3"  # a column may be called so
     assert from_text(known["dataset"], "market") == "market"
     assert from_text(known["dataset"], "my.csv") == str(tmp_path / "my.csv")
+    assert from_text(known["model"], "bert-base-uncased") == "bert-base-uncased"
+    (tmp_path / "encoder").mkdir()
+    assert from_text(known["model"], "./encoder") == str(tmp_path / "encoder")
     with pytest.raises(InputError, match=r'seed = "1\.5" must be a whole number'):
         from_text(known["seed"], "1.5")
 
