@@ -38,19 +38,19 @@ def class_runs(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-# Two classes, so that two processes take one each.
+# Two classes, so that two processes take one each; the longer one begins.
 @pytest.mark.timeout(0)  # the harness has its own limit
-class TestOnTheMarket:
-    @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-    def test_notebook(self, path, class_runs, add_notebook_row, request):
-        check_notebook(path, "market", class_runs, add_notebook_row, request)
-
-
-@pytest.mark.timeout(0)
 class TestOnRealData:
     @pytest.mark.parametrize("path", REAL, ids=by_name)
     def test_notebook(self, path, class_runs, add_notebook_row, request):
         check_notebook(path, REAL[path], class_runs, add_notebook_row, request)
+
+
+@pytest.mark.timeout(0)
+class TestOnTheMarket:
+    @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+    def test_notebook(self, path, class_runs, add_notebook_row, request):
+        check_notebook(path, "market", class_runs, add_notebook_row, request)
 
 
 def check_notebook(path, dataset, runs, add_notebook_row, request):
