@@ -39,6 +39,7 @@ from recsys_lib.workbook.settings import is_table_path
 
 KERNEL = "python3"
 MADE_FROM = "recsys_workbook_made_from"  # in an executed notebook's metadata: `fingerprint`
+_SECONDS_BETWEEN_SAVES = 5
 _SECONDS_BETWEEN_LOOKS = 0.2  # at the memory of a kernel that has a bound
 # What goes to a kernel and back passes through the loopback network; kernels warn if it is open.
 _ENCRYPTED = {"transport_encryption": "auto"} if zmq.has("curve") else {}
@@ -83,20 +84,34 @@ def _bound_memory(pid: int, limit: int, said: Path) -> None:
 
 
 class ReportingEngine(NBClientEngine):
-    """papermill's engine, which tells `on_cell` before each cell where it is."""
+    """papermill's engine, which tells `on_cell` before each cell where it is.
+
+    It saves the notebook every few seconds, where papermill does at the start and at the end of
+    every cell: with its pictures that takes as long as many a cell.
+    """
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, **options):
         """As its parent; ``on_cell(notebook, index)`` is called in the thread that executes."""
-        begin = nb_man.cell_start
+        begin, save = nb_man.cell_start, nb_man.save
+        saved = time.monotonic()
+
+        def save_in_time() -> None:
+            nonlocal saved
+            if time.monotonic() - saved >= _SECONDS_BETWEEN_SAVES:
+                save()
+                saved = time.monotonic()
 
         def cell_start(cell, cell_index=None, **more):
             if on_cell is not None:
                 on_cell(nb_man.nb, cell_index)
             return begin(cell, cell_index, **more)
 
-        nb_man.cell_start = cell_start
-        return super().execute_managed_notebook(nb_man, kernel_name, **options)
+        nb_man.cell_start, nb_man.save = cell_start, save_in_time
+        try:
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+        finally:
+            nb_man.save = save  # papermill saves once more, also after an error or an interrupt
 
 
 papermill_engines.register("reporting", ReportingEngine)
