@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from papermill import engines
 from rich.console import Console
 
 from recsys_lib.commands import run as run_command
@@ -158,6 +159,21 @@ def test_an_interrupt_is_one_line_and_keeps_what_ran(sent, tmp_path):
     assert not running.is_done(folder / "00_slow.ipynb", {}, saved / "00_slow.ipynb")
     cells = nbformat.read(saved / "00_slow.ipynb", as_version=4).cells
     assert "begun\n" in [output.get("text") for output in cells[-1].outputs]
+
+
+# Always at its beginning and its end; in between where there is time for it.
+@pytest.mark.parametrize(("pause", "fewest", "most"), [(5, 2, 4), (0, 24, 99)])
+def test_a_running_notebook_is_saved_now_and_then(pause, fewest, most, tmp_path, monkeypatch):
+    folder = write_notebooks(tmp_path, {"00_short": "print(1)"})
+    path = folder / "00_short.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells += [new_code_cell(f"print({i})") for i in range(10)]
+    nbformat.write(notebook, path)
+    saved, write = [], engines.write_ipynb
+    monkeypatch.setattr(engines, "write_ipynb", lambda *given: saved.append(write(*given)))
+    monkeypatch.setattr(running, "_SECONDS_BETWEEN_SAVES", pause)
+    assert running.run_notebook(path).ok
+    assert fewest <= len(saved) <= most
 
 
 def test_a_kernel_that_dies_is_one_line_with_its_last_words(tmp_path):
