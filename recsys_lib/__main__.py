@@ -2,12 +2,13 @@
 
 import sys
 
+# nbformat brings jsonschema along, which compiles a grammar of internet addresses when it is
+# imported: half of the seconds before a first cell. Without the package it checks the rest.
+sys.modules.setdefault("rfc3987_syntax", None)
+
 
 def start() -> int:
     """Run the command; its exit code."""
-    # nbformat brings jsonschema along, which compiles a grammar of internet addresses when it is
-    # imported: half of the seconds before a first cell. Without the package it checks the rest.
-    sys.modules.setdefault("rfc3987_syntax", None)
     from recsys_lib.commands.main import main
 
     return main()

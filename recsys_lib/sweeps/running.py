@@ -133,6 +133,10 @@ def _cluster(
             "distributed.scheduler.allowed-failures": _LOST_WORKERS,
             # Known to be long, so that a worker without a run takes over one that waits elsewhere.
             "distributed.scheduler.default-task-durations": {"run": "1 hour"},
+            # Workers only wait for their kernels: to look at them fifty or a hundred times a second
+            # takes from what the kernels have.
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.tick.interval": "500ms",
         }
     )
     if scheduler is not None:
