@@ -117,9 +117,9 @@ def choose_weight(
 
     wishes, tastes: (L, d), one per shown list. Where the lists with a click are of one shopper, low
     and high are NaN; they do not allow for the choice among several weights. Clicks favor what
-    stood on top and products that were never shown cannot win, alike for every weight: this chooses
-    between weights, it does not say how good the search is. Use lists that no later evaluation
-    sees.
+    stood on top, and lists are shown by fit to the wish: that favors a low weight. Products that
+    were never shown cannot win. So this chooses between weights, cautiously; it does not say how
+    good the search is. Use lists that no later evaluation sees.
     """
     check_k(k)
     if not (shown.gains > 0).any():
