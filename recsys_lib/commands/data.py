@@ -65,7 +65,8 @@ def verify(names: tuple[str, ...]) -> None:
 
     wrong = 0
     for name in names or datasets():
-        states, folder = verify_dataset(name), dataset_folder(name)
+        folder = dataset_folder(name)
+        states = verify_dataset(name, folder)
         good = {path for path, state in states.items() if state in ("ok", "unchecked")}
         bad = {path: state for path, state in states.items() if path not in good}
         if not folder.is_dir() and not names:
