@@ -15,6 +15,10 @@ _FULL_TEXTS = ("no space left on device", "disk quota exceeded", "os error 28")
 class InputError(ValueError):
     """A mistake in what the user gave; the message is one line: what, where, what to do."""
 
+    def __init__(self, message: str):
+        # What it quotes, such as the name of a column, may hold line breaks.
+        super().__init__(" ".join(str(message).splitlines()))
+
     def _render_traceback_(self) -> list[str]:
         """In a notebook, show the one line; the stack inside the library mends nothing."""
         return [f"InputError: {self}"]

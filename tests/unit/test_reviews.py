@@ -282,6 +282,12 @@ def test_a_misnamed_column_names_the_nearest(save, options, said):
     one_line(caught)
 
 
+def test_a_line_break_in_a_columns_name_breaks_no_message(save):
+    with pytest.raises(InputError, match='it has "text", "label a", "b"') as caught:
+        load_reviews(save(b'text,"label\na",b\nfine,1,2\n'))
+    one_line(caught)
+
+
 @pytest.mark.parametrize("content", [b"", b"  \n \n", b"text,label\n"])
 def test_an_empty_file(save, content):
     with pytest.raises(InputError, match=r"empty|no rows") as caught:
