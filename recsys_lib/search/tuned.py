@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recsys_lib.biencoder import fit_biencoder
 from recsys_lib.crossencoder import fit_crossencoder, rerank
@@ -325,18 +325,20 @@ def re_ranked(
     found: Ranking,
     *,
     model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Ranking:
     """The candidates of each query in the order of `cross`.
 
     found: of its first ranker, cosines as scores, cut to what is to be re-ranked (`Ranking.head`).
-    model: `cross.load()`, where it is at hand.
+    model, tokenizer: `cross.load()` and that of `cross.checkpoint`, where they are at hand: to read
+    them takes longer than to answer a query.
     """
     done = rerank(
         cross.load() if model is None else model,
-        load_tokenizer(cross.checkpoint),
+        load_tokenizer(cross.checkpoint) if tokenizer is None else tokenizer,
         queries,
         found.rows,
-        task.products[cross.reads].tolist(),
+        task.products[cross.reads].array,  # not a list of all texts for every query
         first_scores=cross.first_weight * np.where(found.rows >= 0, found.scores, 0),
         max_length=cross.max_length,
     )

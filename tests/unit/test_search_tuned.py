@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from transformers import AutoTokenizer
 
 from recsys_lib.biencoder import mean_ndcg
 from recsys_lib.datasets.relevance_tables import build_relevance
@@ -110,6 +111,9 @@ def test_re_ranking_adds_the_first_cosines_to_the_logits(trained):
     vectors = embedded_products(task, model=first.checkpoint, runs=trained[0])
     found = exact_search(asked, vectors, 5)
     done = re_ranked(cross, task, queries, found)
+    reader = AutoTokenizer.from_pretrained(cross.checkpoint)
+    again = re_ranked(cross, task, queries, found, model=cross.load(), tokenizer=reader)
+    np.testing.assert_array_equal(again.scores, done.scores)
     names = task.products["name"].tolist()
     for q, query in enumerate(queries):
         pairs = [names[i] for i in done.rows[q]]
