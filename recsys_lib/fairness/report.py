@@ -37,6 +37,8 @@ _WORDS = {
     "mean_error": ("promised share less true share of {positive}", True),
     "calibration_error": ("distance of promised from true shares", True),
 }
+_SHARES = ("accuracy", "base_rate", "selection_rate", "true_positive_rate", "false_positive_rate",
+           "precision", "auc")  # fmt: skip
 _TECHNICAL = ("auc", "log_loss", "brier", "calibration_error")  # last, for they need explaining
 _VERDICTS = {
     GAP: "difference shown",
@@ -256,7 +258,16 @@ def _missed(row: dict) -> str:
         return ""
     percent = _WORDS.get(row["metric"], ("", False))[1]
     size = _number(row["detectable"], row["metric"]).removesuffix(" %")
-    return f"below {size}{' points' if percent else ''}"
+    said = f"below {size}{' points' if percent else ''}"
+    if row["metric"] not in _SHARES or row["kind"] != "difference":
+        return said
+    above = row["second"] + row["detectable"] > 1  # no group lies that far above the others
+    below = row["second"] - row["detectable"] < 0
+    if above and below:
+        return "any"
+    if above:
+        return f"{said} downward, any upward"
+    return f"{said} upward, any downward" if below else said
 
 
 def _percent(share: float) -> str:
@@ -288,7 +299,8 @@ def _how_to_read(audit: Audit) -> list[str]:
         f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, and if the interval leaves "
         "0 out, a difference is shown.",
         f"“Could have been missed”: a true difference below this size is found with a chance of "
-        f"less than {_percent(POWER)} (at the strictest step of the correction).",
+        f"less than {_percent(POWER)} (at the strictest step of the correction). “Any” stands "
+        "where no group can differ by that much, because a share ends at 0 and at 100 %.",
         "“Unknown” is not zero: the group is too small, or lacks a label, so no number is given.",
         "A difference is a fact about data and decisions. Whether it is unjust, and which kind of "
         "difference matters, no number decides: that is for people, and for the law that applies.",

@@ -182,3 +182,20 @@ def test_an_unusual_level_is_not_rounded_away(quiet):
 def test_measures_have_plain_words():
     assert measure_words("selection_rate", "recommended") == "decided “recommended”"
     assert measure_words("NDCG@10") == "NDCG@10"
+
+
+@pytest.mark.parametrize(
+    ("metric", "others", "detectable", "said"),
+    [
+        ("accuracy", 0.6, 0.141, "below 14.1 points"),
+        ("accuracy", 0.9, 0.141, "below 14.1 points downward, any upward"),
+        ("false_positive_rate", 0.1, 0.141, "below 14.1 points upward, any downward"),
+        ("selection_rate", 0.5, 0.6, "any"),
+        ("log_loss", 0.1, 0.3, "below 0.300"),
+    ],
+)
+def test_a_share_cannot_differ_beyond_its_ends(metric, others, detectable, said, quiet):
+    row = quiet.findings[quiet.findings["kind"] == "difference"].iloc[:1]
+    row = row.assign(metric=metric, second=others, detectable=detectable)
+    table = report_table(dataclasses.replace(quiet, findings=row))
+    assert table["could have been missed"].tolist() == [said]
