@@ -7,8 +7,8 @@
 * A run of 1,000 queries with 100 documents against judgments, from frames: ``ir_measures``, which
   calls trec_eval.
 * Five metrics of 10,000 queries with 1,000 candidates each, and of 1,000 from dictionaries:
-  ``ranx``, whose compiled functions have run before. It is optional (``pip install ranx``): without
-  it these rows are left out.
+  ``ranx``, whose compiled functions have run before. It is optional (the extra ``bench``): without
+  it a line says so, and these rows are left out.
 
 The values must agree to 1e-12 (of runs: 1e-9), or the ratio means nothing.
 """
@@ -180,7 +180,7 @@ def _beside_ranx() -> list[dict]:
     The third pair is the hardest: ranx's compiled loops alone, over lists that are sorted already.
     """
     if importlib.util.find_spec("ranx") is None:
-        print("no rows beside ranx: it is optional and not installed (pip install ranx)")
+        print("no rows beside ranx: not installed (pip install -c constraints.txt -e '.[bench]')")
         return []
     from ranx import Qrels, Run, evaluate
 

@@ -166,11 +166,11 @@ def test_the_rule_of_safety_notices(source):
     assert unsafe(source, may_print=False)
 
 
-def declared() -> tuple[dict[str, Requirement], dict[str, Requirement]]:
-    """The dependencies of pyproject.toml and those of its extra for tests, by name."""
+def declared(extra: str = "test") -> tuple[dict[str, Requirement], dict[str, Requirement]]:
+    """The dependencies of pyproject.toml and those of an extra, by name."""
     with (PROJECT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    lists = project["dependencies"], project["optional-dependencies"]["test"]
+    lists = project["dependencies"], project["optional-dependencies"][extra]
     return tuple(
         {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
         for lines in lists
@@ -201,8 +201,9 @@ def test_environment_yml_names_no_dependency_of_its_own():
 
 def test_every_dependency_is_pinned_within_its_bounds():
     run, test = declared()
+    bench = declared("bench")[1]
     known = pins()
-    for name, requirement in (run | test).items():
+    for name, requirement in (run | test | bench).items():
         assert name in known, f"constraints.txt does not pin {name}"
         assert requirement.specifier.contains(known[name]), f"{name}=={known[name]}"
 
