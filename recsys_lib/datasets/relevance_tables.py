@@ -19,7 +19,7 @@ from recsys_lib.datasets.relevance_checks import (
     count,
 )
 from recsys_lib.datasets.splits import PARTS, Split, split_by_group
-from recsys_lib.workbook import InputError
+from recsys_lib.workbook import InputError, check_fits
 
 NOT_JUDGED = -1
 
@@ -68,7 +68,8 @@ class Relevance:
         not judged is 0 in a complete set, else `NOT_JUDGED` (−1).
 
         Raises:
-            InputError: a query that there is not.
+            InputError: a query that there is not, or a matrix that would take over half of the
+                memory; `judged` lists what was judged.
         """
         known = pd.Index(self.queries["query_id"])
         asked = known if query_ids is None else pd.Index(query_ids)
@@ -76,6 +77,11 @@ class Relevance:
         if len(missing):
             raise InputError(f'query_ids: {self.name} has no query "{missing[0]}".')
         unjudged = 0 if self.complete else NOT_JUDGED
+        size = len(asked) * len(self.products)
+        pairs = f"{len(asked):,} queries × {len(self.products):,} products"
+        check_fits(
+            size, f"the grades of {self.name}, {pairs},", "load it with fewer queries: limit."
+        )
         matrix = np.full((len(asked), len(self.products)), unjudged, dtype=np.int8)
         judged = self.judgements[self.judgements["query_id"].isin(asked)]
         columns = pd.Index(self.products["product_id"]).get_indexer(judged["product_id"])

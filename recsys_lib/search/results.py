@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_lib.workbook.errors import InputError
+from recsys_lib.workbook import InputError, check_fits
 
 NO_ROW = -1
 _BLOCK = 16 << 20  # bytes of scores that are cut at a time
@@ -56,12 +56,18 @@ class Ranking:
         """(Q, n_products) float32: each product's score, -inf for those not in the list.
 
         This is what `metrics.ndcg` takes; products outside the lists tie behind all others.
-        Raises InputError if a row is not below n_products.
+        Raises InputError if a row is not below n_products, or the matrix would take over half of
+        the memory.
         """
         if self.rows.size and self.rows.max() >= n_products:
             raise InputError(
                 f"ranking: row {self.rows.max()} is not in a catalog of {n_products} products"
             )
+        check_fits(
+            4 * len(self) * n_products,
+            f"the scores of a ranking, {len(self):,} queries × {n_products:,} products,",
+            "rank fewer queries at a time.",
+        )
         dense = np.full((len(self), n_products), -np.inf, dtype=np.float32)
         query, at = np.nonzero(self.rows >= 0)
         dense[query, self.rows[query, at]] = self.scores[query, at]

@@ -15,7 +15,7 @@ from recsys_lib.workbook.files import (
     project_folder,
     runs_folder,
 )
-from recsys_lib.workbook.memory import release_memory
+from recsys_lib.workbook.memory import check_fits, release_memory
 from recsys_lib.workbook.results import Book, compare, expected_results
 from recsys_lib.workbook.settings import (
     PROFILES,
@@ -37,6 +37,7 @@ __all__ = [
     "artifact",
     "atomic_file",
     "atomic_write",
+    "check_fits",
     "check_settings",
     "compare",
     "data_folders",

@@ -18,7 +18,7 @@ from recsys_lib.datasets.relevance import (
     market_relevance,
     table_relevance,
 )
-from recsys_lib.workbook import InputError
+from recsys_lib.workbook import InputError, memory
 
 WORDS = ["red", "blue", "shoe", "hat", "for", "rain", "sun", "day", "night", "old", "new"]
 WORDS += ["wool", "silk", "long", "short", "big", "small"]
@@ -182,6 +182,16 @@ def test_the_matrix_of_grades_is_the_table_of_judgements():
     complete = build(*tables(), complete=True)
     assert (complete.grades() == np.maximum(task.grades(), 0)).all()
     assert (task.grades([asked[0], asked[0]]) == matrix[0]).all()
+
+
+def test_a_matrix_of_grades_that_does_not_fit_is_one_line(monkeypatch):
+    task = build(*tables(), complete=False)
+    monkeypatch.setattr(memory, "usable_memory", lambda: 2 * 12 * 5)
+    asked = task.queries["query_id"].iloc[:6]
+    assert task.grades(asked[:5]).shape == (5, 12)
+    with pytest.raises(InputError, match=r"shop, 6 queries × 12 products, would take .* GB"):
+        task.grades(asked)
+    assert len(task.judged(asked))
 
 
 def test_judged_lists_what_the_matrix_of_grades_holds():
