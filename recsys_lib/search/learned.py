@@ -101,7 +101,8 @@ def rank_features(
                 raise InputError(f"{what} {i} is {type(text).__name__}, not a string")
     query, at = np.nonzero(candidates.rows >= 0)
     row = candidates.rows[query, at]
-    features = list(_word_features(queries, products["name"], query, row).items())
+    listed, place = np.unique(row, return_inverse=True)  # words are read of candidates only
+    features = list(_word_features(queries, products["name"].iloc[listed], query, place).items())
     for name, index in (keywords or {}).items():
         if index.n_products != len(products):
             raise InputError(
@@ -120,8 +121,8 @@ def rank_features(
         features += [(column, values), (f"{column}_rank", _share_below(values, query))]
     asked = [set(words(text)) for text in queries]
     for column in attributes:
-        known = [set(words(str(value))) for value in products[column].fillna("")]
-        features.append((f"{column}_asked", _shares(known, asked, row, query)))
+        known = [set(words(str(v))) for v in products[column].iloc[listed].fillna("")]
+        features.append((f"{column}_asked", _shares(known, asked, place, query)))
     for name, ranking in (rankings or {}).items():
         if len(ranking) != len(queries):
             raise InputError(f"ranking {name}: {len(ranking)} queries, not {len(queries)}")

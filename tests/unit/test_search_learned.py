@@ -77,6 +77,16 @@ def test_features_are_what_the_docstring_says():
     assert features.grades(grades).tolist() == [1, 0, 3, 6, 5]
 
 
+def test_features_of_a_query_alone_are_those_among_others():
+    """Words are read of the listed products only: what else is in the catalog does not matter."""
+    options = {"numbers": ["price"], "attributes": ["color"]}
+    together = made(**options)
+    for q in range(2):
+        only = Ranking(CANDIDATES.rows[q : q + 1], CANDIDATES.scores[q : q + 1])
+        alone = rank_features(QUERIES[q : q + 1], only, PRODUCTS, **options)
+        np.testing.assert_array_equal(alone.values, together.values[together.query == q])
+
+
 def test_features_without_any_candidate():
     nothing = top_k(np.full((3, 4), -np.inf), 2)
     features = rank_features(
