@@ -56,6 +56,7 @@ from recsys_lib.search.tuned import (
     re_ranked,
     tuned_biencoder,
     tuned_crossencoder,
+    validation_products,
 )
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "top_k",
     "tuned_biencoder",
     "tuned_crossencoder",
+    "validation_products",
     "weighted_fusion",
     "words",
 ]

@@ -10,7 +10,7 @@ from recsys_lib.metrics import ndcg
 from recsys_lib.search.results import Ranking, check_k, rank_triples
 from recsys_lib.workbook.errors import InputError
 
-NORMALIZATIONS = ("minmax", "z")
+NORMALIZATIONS = ("minmax", "z", "none")
 FIRST_WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0, 150.0, 300.0)
 
 
@@ -49,8 +49,9 @@ def weighted_fusion(
 
     normalize: per query and list, "minmax" maps its scores onto 0 … 1 (all to 1 where they are
         equal), "z" takes their mean off and divides by their standard deviation (all to 0 where
-        they are equal). A product that a list lacks gets what its last product gets (where a list
-        is empty, or its scores are equal, 0), as it would rank behind it.
+        they are equal), "none" adds them up as they come. A product that a list lacks gets what
+        its last product gets (where a list is empty, or its scores are equal, 0), as it would rank
+        behind it.
     Raises InputError as `reciprocal_rank_fusion`, and for an infinite score of a product.
     Source: Fox, Shaw (1994), TREC-2 (CombSUM), with weights.
     """
@@ -113,6 +114,8 @@ def _normalized(ranking: Ranking, how: str) -> tuple[np.ndarray, np.ndarray]:
     empty = ~listed.any(axis=1)
     scores[empty] = 0.0
     low = np.nanmin(scores, axis=1, keepdims=True)
+    if how == "none":
+        return scores, low
     if how == "minmax":
         spread = np.nanmax(scores, axis=1, keepdims=True) - low
         scaled = np.where(spread > 0, (scores - low) / np.where(spread > 0, spread, 1), 1.0)

@@ -118,6 +118,11 @@ def embedded_products(
     return np.load(folder / "vectors.npy", allow_pickle=False)
 
 
+def validation_products(n: int, most: int, seed: int = 0) -> np.ndarray:
+    """The rows of the catalog, of n, that `tuned_biencoder` ranks in its validation, sorted."""
+    return np.sort(np.random.default_rng(seed).permutation(n)[:most])
+
+
 def tuned_biencoder(
     task: Relevance,
     config: TrainConfig,
@@ -151,7 +156,8 @@ def tuned_biencoder(
         never: products of this grade and above are never negatives; by default `least`.
         per_query: right products per query, drawn at random.
         temperature, chunk_size: see `fit_biencoder`.
-        valid_products: size of the part of the catalog that validation ranks.
+        valid_products: size of the part of the catalog that validation ranks, see
+            `validation_products`.
         runs: where artifacts lie; by default `runs_folder()`.
 
     Raises:
@@ -190,8 +196,7 @@ def tuned_biencoder(
             )
             mined = _mine(task, embed(encoder, queries), vectors, judged, spared, depth, config)
         pairs = sample_pairs(judged, least=top, per_query=per_query, seed=config.seed)
-        some = np.random.default_rng(config.seed).permutation(len(items))[:valid_products]
-        some = np.sort(some)
+        some = validation_products(len(items), valid_products, config.seed)
         result = fit_biencoder(
             encoder,
             queries,

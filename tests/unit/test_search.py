@@ -22,7 +22,7 @@ from recsys_lib.search import (
     weighted_fusion,
     words,
 )
-from recsys_lib.workbook import InputError
+from recsys_lib.workbook import InputError, memory
 
 FEW = settings(max_examples=60, deadline=None)
 # A handful of values, so that most of them tie.
@@ -317,6 +317,28 @@ def test_weighted_fusion_with_z_scores():
     assert np.ptp(shift, axis=1) == pytest.approx(0, abs=1e-5)
 
 
+def test_weighted_fusion_of_scores_as_they_come():
+    rng = np.random.default_rng(4)
+    logits, cosines = rng.normal(size=(2, 4, 9)).astype(np.float32)
+    fused = weighted_fusion([top_k(logits, 9), top_k(cosines, 9)], [1, 30], 9, normalize="none")
+    total = logits + 30 * cosines
+    assert np.array_equal(fused.rows, np.argsort(-total, axis=1))
+    shift = fused.scores - np.take_along_axis(total, fused.rows, axis=1)
+    assert np.ptp(shift, axis=1) == pytest.approx(0, abs=1e-4)
+    listed = top_k(np.array([[3.0, 2.0, -np.inf]]), 3)  # the third would be third in both
+    other = top_k(np.array([[1.0, -np.inf, 5.0]]), 3)
+    fused = weighted_fusion([listed, other], [1, 1], 3, normalize="none")
+    assert fused.rows.tolist() == [[2, 0, 1]]  # 2 + 5, 3 + 1, 2 + 1
+
+
+def test_scores_of_too_many_pairs_are_refused(monkeypatch):
+    monkeypatch.setattr(memory, "usable_memory", lambda: 2 * 4 * 2 * 7)
+    ranking = top_k(np.zeros((2, 7)), 3)
+    assert ranking.matrix(7).shape == (2, 7)
+    with pytest.raises(InputError, match=r"2 queries × 8 products, would take .* fewer queries"):
+        ranking.matrix(8)
+
+
 def test_with_z_scores_a_product_that_a_list_lacks_ranks_behind_those_it_has():
     listed = top_k(np.array([[3.0, 2.0, 1.0, -np.inf]]), 4)
     other = top_k(np.array([[-np.inf, -np.inf, 5.0, 5.0]]), 4)
@@ -343,7 +365,7 @@ def test_bad_fusions_are_refused():
         (lambda: reciprocal_rank_fusion([one], 2, c=-1), "c = -1 must not be negative"),
         (lambda: weighted_fusion([one], [1, 2], 2), "1 rankings but 2 weights"),
         (lambda: weighted_fusion([one], [-1], 2), "finite and not negative"),
-        (lambda: weighted_fusion([one], [1], 2, normalize="max"), "must be one of minmax, z"),
+        (lambda: weighted_fusion([one], [1], 2, normalize="max"), "must be one of minmax, z, none"),
         (lambda: weighted_fusion([infinite], [1], 2), "finite scores"),
     ]:
         with pytest.raises(InputError, match=message):

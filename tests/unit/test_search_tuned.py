@@ -18,6 +18,8 @@ from recsys_lib.search import (
     tuned,
     tuned_biencoder,
     tuned_crossencoder,
+    validation_products,
+    weighted_fusion,
 )
 from recsys_lib.text import encode
 from recsys_lib.training import predict
@@ -83,6 +85,13 @@ def test_a_trained_ranker_is_kept(trained, monkeypatch):
         tuned_biencoder(make_task(), CONFIG, model=model, temperature=0.1, runs=runs)
 
 
+def test_validation_ranks_a_part_of_the_catalog_that_the_seed_chooses():
+    rows = validation_products(50, 20, seed=3)
+    assert len(np.unique(rows)) == 20 and (np.diff(rows) > 0).all() and rows.max() < 50
+    assert not np.array_equal(rows, validation_products(50, 20, seed=4))
+    assert np.array_equal(validation_products(7, 20), np.arange(7))
+
+
 @pytest.mark.parametrize("which", [2, 3])
 def test_the_kept_weights_are_those_of_the_best_validation(trained, which):
     ranker, task = trained[which], make_task()
@@ -111,6 +120,9 @@ def test_re_ranking_adds_the_first_cosines_to_the_logits(trained):
     vectors = embedded_products(task, model=first.checkpoint, runs=trained[0])
     found = exact_search(asked, vectors, 5)
     done = re_ranked(cross, task, queries, found)
+    alone = re_ranked(replace(cross, first_weight=0), task, queries, found)
+    added = weighted_fusion([alone, found], [1, cross.first_weight], 5, normalize="none")
+    np.testing.assert_array_equal(added.rows, done.rows)
     reader = AutoTokenizer.from_pretrained(cross.checkpoint)
     again = re_ranked(cross, task, queries, found, model=cross.load(), tokenizer=reader)
     np.testing.assert_array_equal(again.scores, done.scores)
