@@ -43,6 +43,7 @@ PROBE, NEAREST_MEAN = "logistic regression", "nearest mean"
 # and 0.938); the rest was not tuned. 987 messages cannot tell one epoch from the next, so that the
 # only validation is at the end and the last weights are kept.
 RECIPE = TrainConfig(epochs=5, lr=1e-4, batch_size=32, eval_every=1_000_000)
+STRENGTHS = (3.0, 10.0, 30.0)  # of the linear probe: scikit-learn's C, validation chooses
 _PARTS = ("train", "valid", "test")
 _MAX_ITERATIONS = 1_000
 
@@ -281,7 +282,7 @@ def linear_probe(
     valid_vectors: np.ndarray,
     valid_labels: np.ndarray,
     *,
-    strengths: Sequence[float] = (3.0, 10.0, 30.0),
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Probe:
     """Logistic regression on all training vectors, its strength the best on validation.
 

@@ -14,7 +14,7 @@ only.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -104,7 +104,7 @@ def _parted_wishes(
 ) -> dict[str, list[Wishes]]:
     """Wishes for each part; see the module's docstring. What the test asks is drawn first and
     depends on no other part, then what may be asked in validation, and last in training."""
-    stock = {kind: np.flatnonzero(facts.met["kind", kind]) for kind in facts.offers}
+    draw = _drawer(facts)
     parts: dict[str, list[Wishes]] = {}
     asked: set[Wishes] = set()  # in the parts before
     touched: set[Wishes] = set()  # every wish within one of these
@@ -121,7 +121,7 @@ def _parted_wishes(
                     f"the catalog has no room for {size:,} different wishes in the {part} part "
                     f"({sum(room.values()):,} are missing); ask for fewer."
                 )
-            wishes = _draw(facts, stock, random)
+            wishes = draw(random)
             unseen = _unseen(wishes, held_out)
             beside = wishes in touched or not asked.isdisjoint(_within(wishes))
             if not wishes or not room[unseen] or beside or wishes in drawn:
@@ -148,27 +148,41 @@ def _within(wishes: Wishes) -> Iterator[Wishes]:
             yield (wishes[0], *some)
 
 
-def _draw(facts: Annotations, stock: dict[str, np.ndarray], random: np.random.Generator) -> Wishes:
-    """Wishes that one product, drawn at random, grants completely; () where it grants too few."""
+def _drawer(facts: Annotations) -> Callable[[np.random.Generator], Wishes]:
+    """A function that draws wishes which one product, drawn at random, grants completely; () where
+    it grants too few."""
     words = shoppers_words()
-    kinds = list(stock)
+    kinds = list(facts.offers)
+    stock = [np.flatnonzero(facts.met["kind", kind]) for kind in kinds]
+    # Of each kind, which of its products (lines) grants which wish.
+    grants = [
+        np.reshape(
+            [facts.met[wish][products] for wish in facts.offers[kind]], (-1, len(products))
+        ).T
+        for kind, products in zip(kinds, stock, strict=True)
+    ]
     # Between one product, one chance (all tees) and one kind, one chance (all cufflinks).
-    chances = _shares(np.sqrt([len(products) for products in stock.values()]))
-    kind = kinds[random.choice(len(kinds), p=chances)]
-    product = random.choice(stock[kind])
-    wanted = 1 + random.choice(len(words["count"]), p=_shares(words["count"]))
-    granted: dict[str, list[Wish]] = {}
-    for wish in facts.offers[kind]:
-        if facts.met[wish][product]:
+    chances = _shares(np.sqrt([len(products) for products in stock]))
+    counts = _shares(words["count"])
+
+    def draw(random: np.random.Generator) -> Wishes:
+        at = random.choice(len(kinds), p=chances)
+        product = random.integers(len(stock[at]))
+        wanted = 1 + random.choice(len(counts), p=counts)
+        granted: dict[str, list[Wish]] = {}
+        for number in np.flatnonzero(grants[at][product]):
+            wish = facts.offers[kinds[at]][number]
             granted.setdefault(wish[0], []).append(wish)
-    if len(granted) < wanted:
-        return ()
-    shares = _shares([words["weights"][field] for field in granted])
-    fields = random.choice(list(granted), size=wanted, replace=False, p=shares)
-    chosen = [granted[f][random.integers(len(granted[f]))] for f in FIELDS if f in fields]
-    wishes = (("kind", kind), *chosen)
-    perfect = np.count_nonzero(facts.perfect(wishes))
-    return wishes if MIN_PERFECT <= perfect <= NO_TEST * len(facts.met[wishes[0]]) else ()
+        if len(granted) < wanted:
+            return ()
+        shares = _shares([words["weights"][field] for field in granted])
+        fields = random.choice(list(granted), size=wanted, replace=False, p=shares)
+        chosen = [granted[f][random.integers(len(granted[f]))] for f in FIELDS if f in fields]
+        wishes = (("kind", kinds[at]), *chosen)
+        perfect = np.count_nonzero(facts.perfect(wishes))
+        return wishes if MIN_PERFECT <= perfect <= NO_TEST * len(facts.met[wishes[0]]) else ()
+
+    return draw
 
 
 def _shares(weights: Sequence[float]) -> np.ndarray:
