@@ -82,8 +82,8 @@ def rank_features(
     rankings, other rankers by name, such as a fine-tuned model:
         rank_<name>                 1 / rank, 0 where it does not list the product
 
-    Raises InputError for an unknown column, a missing name or query, two features of one name,
-    sizes that do not fit, or rows beyond the catalog.
+    Raises InputError for an unknown column, a missing query or name of a candidate, two features of
+    one name, sizes that do not fit, or rows beyond the catalog.
     """
     queries = list(queries)
     if len(queries) != len(candidates):
@@ -95,14 +95,15 @@ def rank_features(
         raise InputError(
             f"candidates: row {candidates.rows.max()} is not among the {len(products)} products"
         )
-    for what, texts in (("query", queries), ("name", products["name"])):
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputError(f"{what} {i} is {type(text).__name__}, not a string")
     query, at = np.nonzero(candidates.rows >= 0)
     row = candidates.rows[query, at]
     listed, place = np.unique(row, return_inverse=True)  # words are read of candidates only
-    features = list(_word_features(queries, products["name"].iloc[listed], query, place).items())
+    names = products["name"].iloc[listed]
+    for what, texts in (("query", enumerate(queries)), ("name", zip(listed, names, strict=True))):
+        for i, text in texts:
+            if not isinstance(text, str):
+                raise InputError(f"{what} {i} is {type(text).__name__}, not a string")
+    features = list(_word_features(queries, names, query, place).items())
     for name, index in (keywords or {}).items():
         if index.n_products != len(products):
             raise InputError(
