@@ -127,6 +127,47 @@ def test_an_own_catalog(tiny, tmp_path):
     check_ran(outcome, file)
 
 
+def as_wands(folder: Path, data: Path) -> None:
+    """An own catalog in the files and columns of WANDS, which is too large to come along."""
+    file, judgements = own_catalog(folder, queries=60)
+    products, judged = pd.read_csv(file), pd.read_csv(judgements)
+    number = {id: row for row, id in enumerate(products["id"])}
+    asked = {text: row for row, text in enumerate(judged["query"].unique())}
+    tables = {
+        "product": pd.DataFrame(
+            {
+                "product_id": range(len(products)),
+                "product_name": products["text"],
+                "product_class": [text.split()[1] for text in products["text"]],
+                "category hierarchy": "Clothing / All",
+                "product_description": products["text"].where(products.index % 7 > 0),
+                "product_features": "care : wash cold | size:one",
+            }
+        ),
+        "query": pd.DataFrame(
+            {"query_id": asked.values(), "query": asked.keys(), "query_class": "Clothing"}
+        ),
+        "label": pd.DataFrame(
+            {
+                "id": range(len(judged)),
+                "query_id": judged["query"].map(asked),
+                "product_id": judged["id"].map(number),
+                "label": judged["grade"].map({0: "Irrelevant", 1: "Partial", 2: "Exact"}),
+            }
+        ),
+    }
+    (data / "wands").mkdir(parents=True)
+    for name, table in tables.items():
+        table.to_csv(data / "wands" / f"{name}.csv", sep="\t", index=False)
+
+
+def test_a_published_set_that_does_not_come_along(tiny, tmp_path, monkeypatch):
+    as_wands(tmp_path, tmp_path / "data")
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
+    outcome = run(SEARCH, tmp_path, dataset="wands", **tiny(SEARCH))
+    check_ran(outcome, Path("wands"))
+
+
 def test_an_own_catalog_without_judgements(tmp_path):
     file, _ = own_catalog(tmp_path, queries=10)
     check_refused(run(SEARCH, tmp_path, dataset=str(file)), file.name, "give judgements too")
