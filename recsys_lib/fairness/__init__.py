@@ -13,7 +13,8 @@
 ``counterfactual``: the same review with one word about the reviewer changed: `make_pairs`,
     `score_pairs`, `rule_effects`.
 ``exposure``: who gets seen in rankings: `class_exposure`, `correct_exposures`, `gini_of_exposure`,
-    `coverage`.
+    `coverage`; ``exposure_worlds``: `exposure_worlds`, the audit of that audit, and `rule_weights`,
+    `drawn_lists`, how the market ranks.
 ``feedback``: `simulate` rounds in which clicks become popularity; `amplification`.
 ``mitigation``: `mitigated_decisions`, `judge`: what closing a gap costs and who pays.
 ``reranking``: `exposure_tradeoff`: the same for rankings.
@@ -50,6 +51,7 @@ from recsys_lib.fairness.exposure import (
     gini_of_exposure,
     popularity_classes,
 )
+from recsys_lib.fairness.exposure_worlds import drawn_lists, exposure_worlds, rule_weights
 from recsys_lib.fairness.feedback import amplification, over_seeds, shared_winners, simulate
 from recsys_lib.fairness.gaps import correct, gaps, mean_gaps
 from recsys_lib.fairness.groups import group_table, mean_table, readable
@@ -112,8 +114,10 @@ __all__ = [
     "correct_exposures",
     "coverage",
     "cross",
+    "drawn_lists",
     "exposure_per_query",
     "exposure_tradeoff",
+    "exposure_worlds",
     "favored_share",
     "gaps",
     "gini",
@@ -142,6 +146,7 @@ __all__ = [
     "report_table",
     "reweighing",
     "rule_effects",
+    "rule_weights",
     "save_report",
     "score_pairs",
     "sensitive_groups",

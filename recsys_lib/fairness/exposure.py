@@ -175,7 +175,8 @@ def class_exposure(
     kept = ~np.isnan(exposure[:, 0]) & ~np.isnan(deserved[:, 0])
     if kept.sum() < 2:
         raise InputError("fewer than two queries have both a ranking and a relevant product.")
-    exposure, deserved = exposure[kept], deserved[kept]
+    if not kept.all():
+        exposure, deserved = exposure[kept], deserved[kept]
     member = (of[:, None] == np.arange(len(names))).astype(np.float64)
     got, due = exposure @ member, deserved @ member  # (queries, classes)
     if (due.sum(axis=0) == 0).any():
@@ -186,7 +187,7 @@ def class_exposure(
     drawn_got, drawn_due = np.split(drawn[:, :-1] / drawn[:, -1:], 2, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn_ratio = drawn_got / drawn_due
-    gap = (exposure - deserved).mean(axis=0)
+    gap = exposure.mean(axis=0) - deserved.mean(axis=0)
     chance = _permuted(gap, of, len(names), units, permutations, seed)
     found = []
     for c, name in enumerate(names):

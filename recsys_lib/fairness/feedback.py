@@ -30,16 +30,17 @@ import pandas as pd
 from scipy import stats
 
 from recsys_lib.datasets.market import Market
-from recsys_lib.datasets.market_catalog import STYLES, Products
-from recsys_lib.datasets.market_clicks import attractiveness, ranking_weights
+from recsys_lib.datasets.market_catalog import STYLES
+from recsys_lib.datasets.market_clicks import LIST_LENGTH, attractiveness
 from recsys_lib.fairness.exposure import attention, gini
+from recsys_lib.fairness.exposure_worlds import drawn_lists, rule_weights
 from recsys_lib.fairness.reranking import bonus_for, rank_with_bonus
 from recsys_lib.metrics import Estimate, dcg
 from recsys_lib.workbook.errors import InputError
 
 POLICIES = ("feedback", "no feedback", "randomized", "constrained")
 MEASURES = ("top_decile", "gini", "ndcg")
-LENGTH = 10
+LENGTH = LIST_LENGTH
 CANDIDATES = 40
 
 
@@ -173,11 +174,9 @@ def _shop(market: Market) -> _Shop:
     if len(market.products) < CANDIDATES or not len(market.queries):
         raise InputError(f"market: needs at least {CANDIDATES} products, and queries.")
     truth = market.truth
-    products = Products(truth.shelf, truth.products)
-    weights = np.array([ranking_weights(intent, products, 0.0) for intent in truth.intents])
     gains = 2.0**truth.grades - 1
     return _Shop(
-        fit=weights / (1000 * market.products["popularity"].to_numpy(np.float64)),
+        fit=rule_weights(market) / (1000 * market.products["popularity"].to_numpy(np.float64)),
         gains=gains,
         grades=truth.grades,
         styles=truth.products[[f"style_{s}" for s in STYLES]].to_numpy(np.int64),
@@ -194,9 +193,7 @@ def _ranked(
     scores = np.log(shop.fit) + np.log(popularity)
     nobody = np.zeros(len(popularity), dtype=bool)
     if policy == "randomized":
-        best = rank_with_bonus(scores, nobody, CANDIDATES)[query]
-        noisy = np.take_along_axis(scores[query], best, axis=1) + rng.gumbel(size=best.shape)
-        return np.take_along_axis(best, np.argsort(-noisy, axis=1)[:, :LENGTH], axis=1)
+        return drawn_lists(scores, query, rng)
     if policy != "constrained":
         return rank_with_bonus(scores, nobody, LENGTH)[query]
     tail = ~nobody

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import nct, norm
+from scipy.stats import t as student
 
 from recsys_lib.workbook import InputError
 
@@ -93,14 +94,22 @@ def smallest_gap(spread: float, *, power: float = 0.8, alpha: float = 0.05) -> f
     return float((norm.isf(alpha / 2) + norm.ppf(power)) * spread)
 
 
-def power_of_gap(gap: float, spread: float, *, alpha: float = 0.05) -> float:
+def power_of_gap(
+    gap: float, spread: float, *, alpha: float = 0.05, freedom: float | None = None
+) -> float:
     """Chance that a true gap of this size is found, given its standard error (as `smallest_gap`).
 
-    ``Φ(|gap| / spread − z) + Φ(−|gap| / spread − z)``; `alpha` itself for a gap of 0.
+    ``Φ(|gap| / spread − z) + Φ(−|gap| / spread − z)``; `alpha` itself for a gap of 0. Where the
+    standard error comes from few units, such as 12 brands, `freedom` gives its degrees of freedom
+    (10), and the normal law makes way for the noncentral t.
     """
-    if not (spread > 0 and 0 < alpha < 1):
-        raise InputError("spread must be above 0, and alpha between 0 and 1.")
-    z, shift = norm.isf(alpha / 2), abs(gap) / spread
+    if not (spread > 0 and 0 < alpha < 1 and (freedom is None or freedom > 0)):
+        raise InputError("spread and freedom must be above 0, and alpha between 0 and 1.")
+    shift = abs(gap) / spread
+    if freedom is not None:
+        ends = student.isf(alpha / 2, freedom)
+        return float(nct.sf(ends, freedom, shift) + nct.cdf(-ends, freedom, shift))
+    z = norm.isf(alpha / 2)
     return float(norm.cdf(shift - z) + norm.cdf(-shift - z))
 
 

@@ -38,6 +38,13 @@ def test_few_subsets_are_all_tried_as_scipy_does():
     assert (found.low == found.p).all() and (found.high == found.p).all()
 
 
+def test_a_class_that_is_nearly_all_units_is_counted_by_what_it_leaves_out():
+    """One of 15,000 left out: every way is tried, without a table of all that stay."""
+    values = np.arange(15_000) - 7_499.5
+    found = subset_chance(values, [14_999, 1], [-values[0], values[0]])
+    assert found.p == pytest.approx([2 / 15_000] * 2)
+
+
 @pytest.mark.parametrize("units", [10, 40])
 @pytest.mark.parametrize("scale", [1e-13, 1e9])
 def test_the_scale_of_the_values_moves_no_p_value(units, scale):
