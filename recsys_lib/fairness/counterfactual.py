@@ -27,6 +27,7 @@ from recsys_lib.workbook.errors import InputError
 MIN_GROUPS = 10  # products below which a rule is called not testable
 CONTROL = "control"
 _FLIPS = 10_000
+_FAR = 2_000  # resamples that a simultaneous interval needs at least
 _OTHER_SIZE = r"\bsizes?\b|\b(?:\d|1\d)\b(?!\s*['’\"”])"  # a second size, but no height (5'4")
 _PRONOUN = r"\b(?:he|she|him|his|hers?|himself|herself)\b"
 
@@ -112,10 +113,13 @@ class Effect:
     rule, about, kind ("swapped" or "inserted"): which. pairs, groups: how many pairs, of how many
     products. change: the mean of score(second) − score(first), in log-odds. size: the mean of its
     absolute value. excess: size less that of the largest control of the same kind (None for
-    controls, and where none was testable); a size on a yardstick, not a test of bias. p: of the
-    sign-flip test of "the mean change is 0", flipping whole products; p_holm: corrected for all
-    rules tested. flipped: share of pairs whose scores lie on different sides of 0. Where fewer than
-    `MIN_GROUPS` products are touched the estimates are None and the p values NaN: not testable.
+    controls, and where none was testable); a size on a yardstick, not a test of bias. Its interval
+    is a simultaneous one: those of all rules that have an excess hold together with the chance of
+    the level (Bonferroni). p: of the sign-flip test of "the mean change is 0", flipping
+    whole products; p_holm: corrected for all rules tested. flipped: share of pairs whose scores lie
+    on different sides of 0. Where fewer than `MIN_GROUPS` products are touched the estimates are
+    None and the p values NaN: not testable. The same, but for change and size, where the model is
+    `blind` to the rule.
     """
 
     rule: str
@@ -129,6 +133,12 @@ class Effect:
     p: float
     p_holm: float
     flipped: float
+
+    @property
+    def blind(self) -> bool:
+        """No pair's score moved at all: the model does not see the words, so the rule tests
+        nothing (a vocabulary that drops them, say)."""
+        return self.size is not None and self.size.value == 0
 
 
 def swapped(text: str, rule: Swap) -> tuple[str, str] | None:
@@ -231,11 +241,20 @@ def rule_effects(
 ) -> list[Effect]:
     """What each rule does, in the order of the rules; `scored` as `score_pairs` returns it.
 
-    Intervals resample whole products, p values flip whole products: 10,000 times, and 200,000 times
-    where other flips could move the corrected p to the other side of 0.05. See `Effect`.
+    Intervals resample whole products (those of the excess 2,000 times at least, since they are
+    simultaneous and so reach further out), p values flip whole products: 10,000 times, and 200,000
+    times where other flips could move the corrected p to the other side of 0.05. See `Effect`.
     """
     found = []
-    for rule, part in scored.groupby("rule", sort=False):
+    by_rule = scored.groupby("rule", sort=False)
+    compared = sum(
+        part["about"].iloc[0] != CONTROL
+        and part["group"].nunique() >= MIN_GROUPS
+        and bool((part["change"] != 0).any())
+        for _, part in by_rule
+    )
+    apart = 1 - (1 - level) / max(compared, 1)
+    for rule, part in by_rule:
         about, kind = part["about"].iloc[0], part["kind"].iloc[0]
         groups = part["group"].nunique()
         flipped = float(((part["score_first"] >= 0) != (part["score_second"] >= 0)).mean())
@@ -246,19 +265,22 @@ def rule_effects(
             continue
         change, unit = part["change"].to_numpy(), part["group"].to_numpy()
         options = {"groups": unit, "n": n, "level": level, "seed": seed}
-        excess = None if about == CONTROL else _excess(scored, part, kind, n, level, seed)
+        seen = bool((change != 0).any())
+        excess = None
+        if about != CONTROL and seen:
+            excess = _excess(scored, part, kind, max(n, _FAR), apart, seed)
         found.append(
             known
             | {
                 "change": bootstrap_mean(change, **options),
                 "size": bootstrap_mean(np.abs(change), **options),
                 "excess": excess,
-                "p": sign_flip_test(change, groups=unit, n=_FLIPS, seed=seed),
+                "p": sign_flip_test(change, groups=unit, n=_FLIPS, seed=seed) if seen else np.nan,
                 "flipped": flipped,
             }
         )
     p = np.array([line["p"] for line in found])
-    drawn = np.array([line["groups"] > np.log2(_FLIPS) for line in found])
+    drawn = ~np.isnan(p) & [line["groups"] > np.log2(_FLIPS) for line in found]
     ends = monte_carlo_interval(np.rint(p * (_FLIPS + 1)) - 1, _FLIPS)
     for at in np.flatnonzero(undecided(*(np.where(drawn, end, p) for end in ends))):
         part = scored[scored["rule"] == found[at]["rule"]]
