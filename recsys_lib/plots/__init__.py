@@ -7,7 +7,7 @@ states the finding, so each function asks for it.
 """
 
 from recsys_lib.plots.amounts import bars, heatmap, intervals, lengths, product_grid
-from recsys_lib.plots.audits import quality_against_gap, rounds, spreads
+from recsys_lib.plots.audits import found_shares, quality_against_gap, rounds, spreads
 from recsys_lib.plots.curves import (
     calibration,
     learning_curve,
@@ -40,6 +40,7 @@ __all__ = [
     "discounts",
     "erasure_curves",
     "few_shot",
+    "found_shares",
     "group_panels",
     "grouped_intervals",
     "heatmap",

@@ -56,6 +56,34 @@ def spreads(
     return fig
 
 
+def found_shares(
+    table: pd.DataFrame, stated: Mapping[float, float], *, title: str, xlabel: str
+) -> Figure:
+    """How often an audit found what was planted, with intervals, beside the power that was stated.
+
+    Args:
+        table: columns size (of what was planted), value, low, high (the share that found it).
+        stated: by size, the power that a formula states; drawn as a line.
+        title: the finding.
+        xlabel: what was planted.
+
+    Raises:
+        ValueError: columns are missing, or there are no rows.
+    """
+    need_columns(table, ["size", "value", "low", "high"], "found_shares")
+    fig, ax = plt.subplots(figsize=(7, 3.8))
+    ax.plot(
+        list(stated), list(stated.values()), color=COLORS["blue"], label="stated by the formula"
+    )
+    off = np.abs(table[["low", "high"]].to_numpy().T - table["value"].to_numpy())
+    ax.errorbar(table["size"], table["value"], yerr=off, fmt="s", color=COLORS["orange"],
+                capsize=3, label="played out, with 95 % intervals")  # fmt: skip
+    set_title(fig, title)
+    set_axes(ax, xlabel, "share of worlds that find it", ylim=(-0.02, 1.03))
+    ax.legend(loc="lower right")
+    return fig
+
+
 def quality_against_gap(
     table: pd.DataFrame,
     *,

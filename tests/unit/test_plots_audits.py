@@ -32,6 +32,19 @@ def style():
     plt.close("all")
 
 
+def test_found_shares_draw_points_with_their_intervals_and_the_stated_curve():
+    found = pd.DataFrame({"size": [0.1, 0.3], "value": [0.2, 0.8], "low": [0.1, 0.65],
+                          "high": [0.35, 0.9]})  # fmt: skip
+    fig = plots.found_shares(found, {0.0: 0.05, 0.3: 0.75}, title="T", xlabel="bias")
+    (ax,) = fig.axes
+    assert ax.lines[0].get_xydata().tolist() == [[0.0, 0.05], [0.3, 0.75]]
+    (bars,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    assert np.allclose(ends, [[0.1, 0.35], [0.65, 0.9]])
+    with pytest.raises(ValueError, match="found_shares"):
+        plots.found_shares(found.drop(columns="low"), {}, title="T", xlabel="x")
+
+
 def test_spreads_draw_quantiles_and_the_mean():
     numbers = np.arange(101.0)
     fig = plots.spreads({"a": numbers, "b": numbers * 2}, title="T", xlabel="x", hollow=["b"])
