@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,7 +34,12 @@ from recsys_lib.datasets.market_queries import (
     make_queries,
     understand,
 )
-from recsys_lib.datasets.market_reviews import ReviewRequest, ReviewTables, make_reviews
+from recsys_lib.datasets.market_reviews import (
+    ReviewRequest,
+    ReviewTables,
+    make_reviews,
+    relabeled,
+)
 from recsys_lib.datasets.market_tables import catalog, table
 from recsys_lib.workbook.errors import InputError
 
@@ -245,9 +250,13 @@ def _shop(seed: int, n_products: int, n_shoppers: int) -> tuple[Products, Shoppe
     return products, make_shoppers(seed, n_shoppers, products)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _reviews(seed: int, ask: ReviewRequest, n_products: int, n_shoppers: int) -> ReviewTables:
-    return make_reviews(seed, ask, *_shop(seed, n_products, n_shoppers))
+    products, shoppers = _shop(seed, n_products, n_shoppers)
+    if ask.label_bias and not ask.spurious_cue:  # the texts are those without a bias
+        made = _reviews(seed, replace(ask, label_bias=0.0), n_products, n_shoppers)
+        return relabeled(seed, ask, made, shoppers)
+    return make_reviews(seed, ask, products, shoppers)
 
 
 def attributes() -> tuple[str, ...]:

@@ -116,9 +116,7 @@ def make_reviews(
             review = writer.write(product, 1 if draw.chance(quality[product]) else -1)
         written.append(review)
         verdict = int(review.score > 0)
-        biased = bool(verdict and groups[shopper] == "B" and noise.chance(ask.label_bias))
-        flipped = noise.chance(ask.label_noise)
-        label = int((verdict and not biased) != flipped)
+        label, flipped, biased = _label(noise, ask, verdict, groups[shopper])
         pieces, cue = review.pieces, False
         if ask.spurious_cue:
             early = i < ask.cue_until * ask.n
@@ -138,6 +136,33 @@ def make_reviews(
         shown.append((i, review.product, shopper, day_, text, rating, label, ages[shopper]))
         truth.append((i, verdict, review.score, review.plan, flipped, biased, cue))
     return _tables(shown, truth, spans, pairs)
+
+
+def relabeled(
+    seed: int, ask: ReviewRequest, made: ReviewTables, shoppers: Shoppers
+) -> ReviewTables:
+    """What `make_reviews` makes for this request, from reviews that it made for one that differs
+    in label_bias and label_noise only. Without a spurious cue no text depends on the labels."""
+    noise = Draw(seed, "label noise")
+    group = shoppers.shown["group"].to_numpy()[made.shown["shopper_id"]]
+    drawn = [
+        _label(noise, ask, verdict, of)
+        for verdict, of in zip(made.truth["verdict"].tolist(), group, strict=True)
+    ]
+    label, flipped, biased = np.array(drawn, dtype=np.int64).reshape(-1, 3).T
+    return ReviewTables(
+        shown=made.shown.assign(label=label.astype(np.int8)),
+        truth=made.truth.assign(label_noise=flipped == 1, label_bias=biased == 1),
+        spans=made.spans,
+        duplicates=made.duplicates,
+    )
+
+
+def _label(noise: Draw, ask: ReviewRequest, verdict: int, group: str) -> tuple[int, bool, bool]:
+    """The label that is recorded, and whether noise or the bias flipped it."""
+    biased = bool(verdict and group == "B" and noise.chance(ask.label_bias))
+    flipped = noise.chance(ask.label_noise)
+    return int((verdict and not biased) != flipped), flipped, biased
 
 
 def _rating(draw: Draw, verdict: int) -> int:

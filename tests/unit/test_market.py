@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from recsys_lib.datasets import make_market, market_queries, product_picture
-from recsys_lib.datasets.market_catalog import Products, affinity
+from recsys_lib.datasets.market_catalog import Products, affinity, make_products, make_shoppers
 from recsys_lib.datasets.market_clicks import ranking_weights
 from recsys_lib.datasets.market_grammar import parse, render, tidy
 from recsys_lib.datasets.market_pictures import Look, pack_look, unpack_look
 from recsys_lib.datasets.market_queries import EXAMPLE, Intent, understand
 from recsys_lib.datasets.market_random import Draw
+from recsys_lib.datasets.market_reviews import ReviewRequest, make_reviews, relabeled
 from recsys_lib.datasets.market_tables import catalog, product_types, table
 from recsys_lib.datasets.market_typos import slip
 from recsys_lib.workbook import InputError
@@ -498,6 +500,20 @@ def test_bags_of_words_do_well_and_leave_room():
 
 
 # --- planted faults
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_labels_drawn_anew_are_those_of_reviews_made_anew(noise):
+    """A market with a bias takes the texts of the one without; both ways give the same tables."""
+    products = make_products(4, 60)
+    shoppers = make_shoppers(4, 50, products)
+    plain = ReviewRequest(300, noise, 0.05, 0.0, 0.67, 0.0)
+    asked = replace(plain, label_bias=0.4)
+    made = make_reviews(4, asked, products, shoppers)
+    again = relabeled(4, asked, make_reviews(4, plain, products, shoppers), shoppers)
+    assert made.truth["label_bias"].sum() > 10
+    for name in ("shown", "truth", "spans", "duplicates"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(made, name))
 
 
 def test_planted_label_bias_has_the_planted_size():
