@@ -1,10 +1,12 @@
 """Every notebook runs under `pytest --nbval-lax`, on the market and on real data where it is here.
 
-Per data set the notebooks run one at a time, in reading order, from an empty runs folder that they
-share: what one builds, a later one finds. What they record is held against tests/expected/.
+They run in reading order from an empty runs folder that they share: what one builds, a later one
+finds, and of two that want the same at a time one waits. What they record is held against
+tests/expected/.
 """
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -32,25 +34,46 @@ REAL = {path: name for path in NOTEBOOKS if find_data(name := real_dataset(path)
 DATA = {name: find_data(name).parents[1] for name in REAL.values()}
 
 
-@pytest.fixture(scope="class")
-def class_runs(tmp_path_factory) -> Path:
-    """What one notebook builds there, a later one of the same data set finds."""
-    return tmp_path_factory.mktemp("runs")
+@pytest.fixture(scope="session")
+def shared_runs(tmp_path_factory) -> Path:
+    """The runs folder of all notebooks, whichever test process runs them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-runs"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
-# Two classes, so that two processes take one each; the longer one begins.
+# Four classes: each of two processes takes one, and who is done first the next. On real data the
+# notebooks take longer, so those begin.
+SPINE = {path for path in NOTEBOOKS if path.stem < "05"}
+
+
 @pytest.mark.timeout(0)  # the harness has its own limit
-class TestOnRealData:
-    @pytest.mark.parametrize("path", REAL, ids=by_name)
-    def test_notebook(self, path, class_runs, add_notebook_row, request):
-        check_notebook(path, REAL[path], class_runs, add_notebook_row, request)
+class TestSpineOnRealData:
+    @pytest.mark.parametrize("path", [path for path in REAL if path in SPINE], ids=by_name)
+    def test_notebook(self, path, shared_runs, add_notebook_row, request):
+        check_notebook(path, REAL[path], shared_runs, add_notebook_row, request)
 
 
 @pytest.mark.timeout(0)
-class TestOnTheMarket:
-    @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-    def test_notebook(self, path, class_runs, add_notebook_row, request):
-        check_notebook(path, "market", class_runs, add_notebook_row, request)
+class TestSpineOnTheMarket:
+    @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path in SPINE], ids=by_name)
+    def test_notebook(self, path, shared_runs, add_notebook_row, request):
+        check_notebook(path, "market", shared_runs, add_notebook_row, request)
+
+
+@pytest.mark.timeout(0)
+class TestTopicsOnRealData:
+    @pytest.mark.parametrize("path", [path for path in REAL if path not in SPINE], ids=by_name)
+    def test_notebook(self, path, shared_runs, add_notebook_row, request):
+        check_notebook(path, REAL[path], shared_runs, add_notebook_row, request)
+
+
+@pytest.mark.timeout(0)
+class TestTopicsOnTheMarket:
+    @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path not in SPINE], ids=by_name)
+    def test_notebook(self, path, shared_runs, add_notebook_row, request):
+        check_notebook(path, "market", shared_runs, add_notebook_row, request)
 
 
 def check_notebook(path, dataset, runs, add_notebook_row, request):
