@@ -45,14 +45,16 @@ def exposure_worlds(
 
     Returns:
         One row per world: found (p ≤ alpha), p, and of the independent sellers' exposure less
-        merit: value, low, high; truth, what the rule makes of it (as many other lists, drawn
-        without the log); spread, the standard error that brands tell, as in a t test of two groups.
+        merit: value, low, high; truth, the same gap in as many fresh lists for the same queries,
+        drawn by the same rule, so with a sampling error of its own; spread,
+        the standard error that brands tell, as in a t test of two groups.
 
     Raises InputError for a market without queries, fewer than four brands, or numbers out of range.
     """
     if worlds < 1 or lists < 2 or not 0 <= exposure_bias < 1 or not 0 < alpha < 1:
         raise InputError(
-            "worlds must be at least 1, lists 2, exposure_bias from 0 to below 1, alpha between."
+            "worlds must be at least 1, lists 2, exposure_bias from 0 to below 1, and "
+            "alpha between 0 and 1."
         )
     brands, brand = np.unique(market.products["brand"], return_inverse=True)
     if not len(market.queries) or len(brands) < 4:

@@ -87,7 +87,8 @@ def test_worlds_follow_from_the_seed_and_are_the_same_under_every_bias(market):
     other = exposure_worlds(market, worlds=3, n=20, seed=5)
     assert not one["value"].equals(other["value"])
     weak = exposure_worlds(market, worlds=3, n=20, exposure_bias=0.01, seed=4)
-    assert (weak["value"] - one["value"]).abs().max() < 0.05 < np.ptp(one["value"]) + 0.05
+    # A weak bias moves a world far less than worlds differ: they are the same worlds.
+    assert (weak["value"] - one["value"]).abs().max() < 0.3 * np.ptp(one["value"])
 
 
 def test_bad_input_is_one_clear_line(market):
