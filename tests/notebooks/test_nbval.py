@@ -1,8 +1,7 @@
 """Every notebook runs under `pytest --nbval-lax`, on the market and on real data where it is here.
 
-They run in reading order from an empty runs folder that they share: what one builds, a later one
-finds, and of two that want the same at a time one waits. What they record is held against
-tests/expected/.
+Per data set the notebooks run in reading order, from an empty runs folder that they share: what one
+builds, a later one finds. What they record is held against tests/expected/.
 """
 
 import json
@@ -35,16 +34,18 @@ DATA = {name: find_data(name).parents[1] for name in REAL.values()}
 
 
 @pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory) -> Path:
-    """The runs folder of all notebooks, whichever test process runs them."""
+def shared_runs(tmp_path_factory) -> dict[str, Path]:
+    """The runs folders on real data and on the market, whichever test process runs a notebook."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-runs"
-    folder.mkdir(exist_ok=True)
-    return folder
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folders = {lane: base / f"notebooks-{lane}" for lane in ("real", "market")}
+    for folder in folders.values():
+        folder.mkdir(exist_ok=True)
+    return folders
 
 
-# Four classes: each of two processes takes one, and who is done first the next. On real data the
-# notebooks take longer, so those begin.
+# Four classes: each of two processes takes one, and who is done first the next, so that both end at
+# about the same time. On real data the notebooks take longer, so those begin.
 SPINE = {path for path in NOTEBOOKS if path.stem < "05"}
 
 
@@ -52,28 +53,28 @@ SPINE = {path for path in NOTEBOOKS if path.stem < "05"}
 class TestSpineOnRealData:
     @pytest.mark.parametrize("path", [path for path in REAL if path in SPINE], ids=by_name)
     def test_notebook(self, path, shared_runs, add_notebook_row, request):
-        check_notebook(path, REAL[path], shared_runs, add_notebook_row, request)
+        check_notebook(path, REAL[path], shared_runs["real"], add_notebook_row, request)
 
 
 @pytest.mark.timeout(0)
 class TestSpineOnTheMarket:
     @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path in SPINE], ids=by_name)
     def test_notebook(self, path, shared_runs, add_notebook_row, request):
-        check_notebook(path, "market", shared_runs, add_notebook_row, request)
+        check_notebook(path, "market", shared_runs["market"], add_notebook_row, request)
 
 
 @pytest.mark.timeout(0)
 class TestTopicsOnRealData:
     @pytest.mark.parametrize("path", [path for path in REAL if path not in SPINE], ids=by_name)
     def test_notebook(self, path, shared_runs, add_notebook_row, request):
-        check_notebook(path, REAL[path], shared_runs, add_notebook_row, request)
+        check_notebook(path, REAL[path], shared_runs["real"], add_notebook_row, request)
 
 
 @pytest.mark.timeout(0)
 class TestTopicsOnTheMarket:
     @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path not in SPINE], ids=by_name)
     def test_notebook(self, path, shared_runs, add_notebook_row, request):
-        check_notebook(path, "market", shared_runs, add_notebook_row, request)
+        check_notebook(path, "market", shared_runs["market"], add_notebook_row, request)
 
 
 def check_notebook(path, dataset, runs, add_notebook_row, request):
