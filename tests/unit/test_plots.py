@@ -118,6 +118,12 @@ def _figures() -> dict:
         "incompatible": lambda: plots.incompatible(CRITERIA, title=TITLE, precision=0.9),
         "quality_against_gap": lambda: plots.quality_against_gap(GAPS, title=TITLE, **axes),
         "spreads": lambda: plots.spreads({"a": Z, "b": Z + 1}, title=TITLE, xlabel="x"),
+        "found_shares": lambda: plots.found_shares(
+            pd.DataFrame({"size": [0.1], "value": [0.5], "low": [0.4], "high": [0.7]}),
+            {0.0: 0.05, 0.1: 0.6},
+            title=TITLE,
+            xlabel="x",
+        ),
         "rounds": lambda: plots.rounds(ROUNDS, title=TITLE, ylabel="y"),
         "erasure_curves": lambda: plots.erasure_curves(CURVES, title=TITLE, ylabel="y"),
         "word_pairs": lambda: plots.word_pairs(CELLS / 10, title=TITLE, label="cosine", **axes),
