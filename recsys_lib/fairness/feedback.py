@@ -32,6 +32,7 @@ from scipy import stats
 from recsys_lib.datasets.market import Market
 from recsys_lib.datasets.market_catalog import STYLES
 from recsys_lib.datasets.market_clicks import LIST_LENGTH, attractiveness
+from recsys_lib.datasets.market_tables import table
 from recsys_lib.fairness.exposure import attention, gini
 from recsys_lib.fairness.exposure_worlds import drawn_lists, rule_weights
 from recsys_lib.fairness.reranking import bonus_for, rank_with_bonus
@@ -40,8 +41,6 @@ from recsys_lib.workbook.errors import InputError
 
 POLICIES = ("feedback", "no feedback", "randomized", "constrained")
 MEASURES = ("top_decile", "gini", "ndcg")
-LENGTH = LIST_LENGTH
-CANDIDATES = 40
 
 
 def simulate(
@@ -124,11 +123,11 @@ def amplification(
     """
     _check_measure(measure)
     last = runs[runs["round"] == runs["round"].max()]
-    table = last.pivot(index="seed", columns="policy", values=measure)
+    by_policy = last.pivot(index="seed", columns="policy", values=measure)
     for name in (policy, control):
-        if name not in table:
+        if name not in by_policy:
             raise InputError(f'amplification: "{name}" was not simulated.')
-    return _t_interval((table[policy] - table[control]).to_numpy(), level)
+    return _t_interval((by_policy[policy] - by_policy[control]).to_numpy(), level)
 
 
 def shared_winners(runs: pd.DataFrame, policy: str) -> Estimate:
@@ -171,8 +170,9 @@ class _Shop:
 
 
 def _shop(market: Market) -> _Shop:
-    if len(market.products) < CANDIDATES or not len(market.queries):
-        raise InputError(f"market: needs at least {CANDIDATES} products, and queries.")
+    candidates = table("clicks")["ranking"]["candidates"]
+    if len(market.products) < candidates or not len(market.queries):
+        raise InputError(f"market: needs at least {candidates} products, and queries.")
     truth = market.truth
     gains = 2.0**truth.grades - 1
     return _Shop(
@@ -181,8 +181,8 @@ def _shop(market: Market) -> _Shop:
         grades=truth.grades,
         styles=truth.products[[f"style_{s}" for s in STYLES]].to_numpy(np.int64),
         tastes=truth.shoppers[[f"taste_{s}" for s in STYLES]].to_numpy(np.int64),
-        weights=attention(LENGTH, truth.examination),
-        ideal=dcg(gains, gains, k=LENGTH, gain="linear"),
+        weights=attention(LIST_LENGTH, truth.examination),
+        ideal=dcg(gains, gains, k=LIST_LENGTH, gain="linear"),
     )
 
 
@@ -195,13 +195,13 @@ def _ranked(
     if policy == "randomized":
         return drawn_lists(scores, query, rng)
     if policy != "constrained":
-        return rank_with_bonus(scores, nobody, LENGTH)[query]
+        return rank_with_bonus(scores, nobody, LIST_LENGTH)[query]
     tail = ~nobody
     tail[np.argsort(-popularity, kind="stable")[: len(popularity) // 10]] = False
     wanted = shop.gains.sum(axis=1)
     due = (shop.gains[wanted > 0] @ tail / wanted[wanted > 0]).mean()
-    bonus = bonus_for(scores, tail, due, k=LENGTH, weights=shop.weights)
-    return rank_with_bonus(scores, tail, LENGTH, bonus)[query]
+    bonus = bonus_for(scores, tail, due, k=LIST_LENGTH, weights=shop.weights)
+    return rank_with_bonus(scores, tail, LIST_LENGTH, bonus)[query]
 
 
 def _clicks(
@@ -223,7 +223,7 @@ def _measured(shop: _Shop, rows: np.ndarray, query: np.ndarray) -> tuple[float, 
     """`MEASURES` of these lists, and the winners."""
     seen = np.bincount(rows.ravel(), np.tile(shop.weights, len(rows)), len(shop.styles))
     top = np.argsort(-seen, kind="stable")[: len(seen) // 10]
-    discounted = shop.gains[query[:, None], rows] @ attention(LENGTH)
+    discounted = shop.gains[query[:, None], rows] @ attention(LIST_LENGTH)
     wanted = shop.ideal[query] > 0
     quality = (discounted[wanted] / shop.ideal[query][wanted]).mean()
     winners = " ".join(map(str, top.tolist()))

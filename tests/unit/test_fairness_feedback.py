@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from recsys_lib.datasets.market import make_market
+from recsys_lib.datasets.market_clicks import LIST_LENGTH
 from recsys_lib.fairness import feedback
 from recsys_lib.fairness.feedback import (
     MEASURES,
@@ -70,11 +71,11 @@ def test_quality_is_the_ndcg_of_the_metrics(market):
     shop = feedback._shop(market)
     rng = np.random.default_rng(4)
     query = rng.integers(len(shop.gains), size=80)
-    rows = np.array([rng.permutation(shop.gains.shape[1])[: feedback.LENGTH] for _ in query])
+    rows = np.array([rng.permutation(shop.gains.shape[1])[:LIST_LENGTH] for _ in query])
     scores = np.full((80, shop.gains.shape[1]), -np.inf)
-    np.put_along_axis(scores, rows, -np.arange(float(feedback.LENGTH))[None], axis=1)
+    np.put_along_axis(scores, rows, -np.arange(float(LIST_LENGTH))[None], axis=1)
     wanted = shop.gains[query].sum(axis=1) > 0
-    expected = ndcg(shop.gains[query][wanted], scores[wanted], k=feedback.LENGTH, gain="linear")
+    expected = ndcg(shop.gains[query][wanted], scores[wanted], k=LIST_LENGTH, gain="linear")
     assert feedback._measured(shop, rows, query)[2] == pytest.approx(expected.mean(), abs=1e-12)
 
 
