@@ -56,6 +56,11 @@ class Audit:
         return part.sort_values("p_holm", kind="stable")
 
     @property
+    def tested(self) -> int:
+        """How many comparisons were tested: those that are not among `not_testable`."""
+        return len(self.findings) - len(self.not_testable)
+
+    @property
     def not_testable(self) -> pd.DataFrame:
         """The findings that could not be tested, with the reason in `why`: a group is unknown, or
         the correction leaves its test no chance."""

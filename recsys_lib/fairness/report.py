@@ -107,7 +107,7 @@ def sentences(audit: Audit, *, positive: str = "1", things: str = "rows") -> lis
     """
     found = audit.found
     untested = len(audit.not_testable)
-    count = len(audit.findings) - untested
+    count = audit.tested
     tested = f"{count:,} comparison{'s' if count != 1 else ''}"
     said = [
         f"{audit.rows:,} {things} were audited; {tested} between groups could be tested, "

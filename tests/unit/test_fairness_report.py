@@ -208,6 +208,7 @@ def test_a_test_that_could_find_nothing_is_told_among_the_untestable():
     frame["who"] = np.where(frame["shop"] < "d", "a", "b")
     frame["prob"] = np.where(frame["who"] == "a", 0.9, 0.2) + 0.05 * rng.random(600)
     result = audit(frame, sensitive="who", unit="shop", n=50, metrics=["mean_error"], min_units=3)
+    assert (result.comparisons, result.tested) == (1, 0)
     assert sentences(result) == [
         "600 rows were audited; 0 comparisons between groups could be tested, 1 could not.",
         "Nothing could be tested, so nothing is known about any difference.",
