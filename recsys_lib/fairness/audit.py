@@ -33,7 +33,8 @@ class Audit:
         findings: `gaps` of all of them, corrected together, with the column `sensitive` in front.
         rows, units: audited. unit: what was resampled, in a word, such as "product".
         threshold: of the decisions. level: of the intervals. alpha: of the whole audit.
-        comparisons: tested, over all columns and measures.
+        comparisons: whose p values are corrected together, over all columns and measures; those of
+            them that are not testable are counted, too.
         notes: what a reader must know, such as rows left out.
     """
 
@@ -55,8 +56,14 @@ class Audit:
         return part.sort_values("p_holm", kind="stable")
 
     @property
+    def tested(self) -> int:
+        """How many comparisons were tested: those that are not among `not_testable`."""
+        return len(self.findings) - len(self.not_testable)
+
+    @property
     def not_testable(self) -> pd.DataFrame:
-        """The findings that could not be tested, with the reason in `why`."""
+        """The findings that could not be tested, with the reason in `why`: a group is unknown, or
+        the correction leaves its test no chance."""
         return self.findings[self.findings["verdict"] == NOT_TESTABLE]
 
 
@@ -149,7 +156,7 @@ def audit(
         data = (frame[label].to_numpy(), frame[prob].to_numpy(), groups[column])
         again = gaps(*data, permutations=more, alpha=alpha, **common | {"metrics": [metric]})
         rows = (findings["sensitive"] == column) & (findings["metric"] == metric)
-        ends = ["p", "p_low", "p_high"]
+        ends = ["p", "p_low", "p_high", "p_least"]
         findings.loc[rows, ends] = again[ends].to_numpy()
     findings = correct(findings, alpha=alpha)
     open_ = _hanging(findings, alpha)
@@ -209,7 +216,9 @@ def placebo_worlds(
     Returns:
         One row per world: alarm (any of `metrics` has the verdict "gap"), found (`metric` has),
         value, low, high, p, spread of the gap B − A in `metric`, and truth: what was planted in
-        "mean_error" or "base_rate" (± `label_bias` × the share of labels 1 in B), NaN for others.
+        "mean_error" or "base_rate", NaN for others: ± `label_bias` × the share of labels 1 among
+        all rows, which a group drawn from them at random has, too. (Not that of the B drawn: that
+        moves with the draw, and no interval is made to hold it.)
     """
     y, p = checked(labels, probs)
     unit = pd.factorize(pd.Series(units))[0]
@@ -244,7 +253,7 @@ def placebo_worlds(
                 "alarm": bool((table["verdict"] == GAP).any()),
                 "found": mine["verdict"] == GAP,
                 **{name: mine[name] for name in ("value", "low", "high", "p", "spread")},
-                "truth": sign * label_bias * y[in_b].mean(),
+                "truth": sign * label_bias * y.mean(),
             }
         )
     return pd.DataFrame(lines)

@@ -30,11 +30,13 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Chance:
-    """p values of several tests, ``(tests,)``, with the ends of their Monte Carlo intervals."""
+    """p values of several tests, ``(tests,)``, with the ends of their Monte Carlo intervals, and
+    the least p that the most extreme shuffle could have."""
 
     p: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    least: np.ndarray
 
 
 def monte_carlo_interval(
@@ -60,6 +62,22 @@ def undecided(low: ArrayLike, high: ArrayLike, alpha: float = 0.05) -> np.ndarra
     return (holm(low) <= alpha + 1e-12) & (holm(high) > alpha + 1e-12)
 
 
+def least_holm(p: ArrayLike, least: ArrayLike) -> np.ndarray:
+    """The least corrected p that each test of a family could have had, ``(tests,)``.
+
+    p: of the tests, NaN where there is none. least: the least that each could have had, had its
+    data been the most extreme, while the others keep theirs. Above the level of the family a test
+    can show nothing, whatever the data say: it is not testable.
+    """
+    p, least = np.asarray(p, dtype=np.float64), np.asarray(least, dtype=np.float64)
+    corrected = np.full(p.shape, np.nan)
+    for test in np.flatnonzero(~np.isnan(p)):
+        tried = p.copy()
+        tried[test] = min(least[test], p[test])
+        corrected[test] = holm(tried)[test]
+    return corrected
+
+
 def subset_chance(
     values: ArrayLike, sizes: ArrayLike, observed: ArrayLike, *, n: int = MOST, seed: int = 0
 ) -> Chance:
@@ -83,8 +101,9 @@ def subset_chance(
         raise ValueError(f"sizes add up to {sizes.sum()} for {len(values)} values")
     least = np.abs(np.asarray(observed, dtype=np.float64)) - 1e-12 * np.abs(values).sum()
     if all(comb(len(values), int(size)) <= _EXACT for size in sizes):
-        p = np.array([_all_subsets(values, k, a) for k, a in zip(sizes, least, strict=True)])
-        return Chance(p, p, p)
+        tried = [_all_subsets(values, k, a) for k, a in zip(sizes, least, strict=True)]
+        p, p_least = np.array(tried).T
+        return Chance(p, p, p, p_least)
     starts = np.cumsum(sizes) - sizes
     rng = np.random.default_rng(seed)
     seen, drawn = (np.zeros(len(sizes), dtype=np.int64) for _ in range(2))
@@ -100,7 +119,9 @@ def subset_chance(
         seen[open_] = running[last, np.arange(len(open_))]
         drawn[open_] += last + 1
     low, high = monte_carlo_interval(seen, drawn)
-    return Chance(np.where(seen == ENOUGH, seen / drawn, (1 + seen) / (1 + drawn)), low, high)
+    p = np.where(seen == ENOUGH, seen / drawn, (1 + seen) / (1 + drawn))
+    rarest = [max(1 / (1 + n), 1 / comb(len(values), int(size))) for size in sizes]
+    return Chance(p, low, high, np.minimum(p, rarest))
 
 
 def blocks(n: int, size: int) -> Iterator[int]:
@@ -109,11 +130,13 @@ def blocks(n: int, size: int) -> Iterator[int]:
         yield min(size, n - start)
 
 
-def _all_subsets(values: np.ndarray, size: int, least: float) -> float:
+def _all_subsets(values: np.ndarray, size: int, least: float) -> tuple[float, float]:
     fewer = min(size, len(values) - size)  # what is left out adds up to the rest
     sums = values[_subsets(len(values), fewer)].sum(axis=1)
     sums = sums if fewer == size else values.sum() - sums
-    return float((np.abs(sums) >= least).mean())
+    far = np.abs(sums)
+    most = far.max() - 1e-12 * np.abs(values).sum()
+    return float((far >= least).mean()), float((far >= most).mean())
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from recsys_lib.fairness.chance import Chance, blocks, subset_chance
+from recsys_lib.fairness.chance import Chance, blocks, least_holm, subset_chance
+from recsys_lib.fairness.gaps import GAP, NOT_SHOWN, NOT_TESTABLE
+from recsys_lib.fairness.power import smallest_gap
 from recsys_lib.metrics import Estimate, holm
 from recsys_lib.workbook.errors import InputError
 
@@ -104,9 +106,14 @@ class ClassExposure:
     less merit; ratio: exposure over merit; 0 and 1 are proportional. Intervals resample queries:
     other questions to the same catalog. p: permutation of the classes among the products (or
     brands): could a label that means nothing have a gap as wide? p_low, p_high: its Monte Carlo
-    interval (see `chance`). p_holm: corrected for the comparisons (one of two classes, else one per
-    class), or for all that `correct_exposures` was given. p_holm_low, p_holm_high: the same of
-    p_low and p_high.
+    interval (see `chance`). p_least: the least p that any labels could have had. p_holm: corrected
+    for the comparisons (one of two classes, else one per class), or for all that
+    `correct_exposures` was given. p_holm_low, p_holm_high, p_holm_least: the same of p_low, p_high
+    and p_least (see `least_holm`). spread: standard error of the gap if labels mean nothing, as in
+    a t test of the class's products (or brands) against the others, and freedom its degrees of
+    freedom. detectable: the smallest gap that such a test shows with a power of 80 % at the level
+    alpha / comparisons; where few products have nearly all of the gaps, take it as rough.
+    verdict: "gap", "no gap shown", or "not testable" where p_holm_least is above alpha.
     """
 
     name: str
@@ -118,9 +125,15 @@ class ClassExposure:
     p: float
     p_low: float
     p_high: float
+    p_least: float
+    spread: float
+    freedom: int
     p_holm: float = np.nan
     p_holm_low: float = np.nan
     p_holm_high: float = np.nan
+    p_holm_least: float = np.nan
+    detectable: float = np.nan
+    verdict: str = NOT_SHOWN
 
 
 def class_exposure(
@@ -188,7 +201,7 @@ def class_exposure(
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn_ratio = drawn_got / drawn_due
     gap = exposure.mean(axis=0) - deserved.mean(axis=0)
-    chance = _permuted(gap, of, len(names), units, permutations, seed)
+    chance, spread, freedom = _permuted(gap, of, len(names), units, permutations, seed)
     found = []
     for c, name in enumerate(names):
         mean_got, mean_due = float(got[:, c].mean()), float(due[:, c].mean())
@@ -201,35 +214,46 @@ def class_exposure(
                 (mean_got / mean_due, drawn_ratio[:, c]),
             )
         ]
-        ends = (float(p[c]) for p in (chance.p, chance.low, chance.high))
-        found.append(ClassExposure(str(name), int(member[:, c].sum()), *estimates, *ends))
+        ends = (float(p[c]) for p in (chance.p, chance.low, chance.high, chance.least, spread))
+        found.append(ClassExposure(str(name), int(member[:, c].sum()), *estimates, *ends, freedom))
     return correct_exposures({"": found})[""]
 
 
 def correct_exposures(
-    calls: Mapping[Hashable, Sequence[ClassExposure]],
+    calls: Mapping[Hashable, Sequence[ClassExposure]], *, alpha: float = 0.05
 ) -> dict[Hashable, list[ClassExposure]]:
     """Holm's correction over the comparisons of several calls of `class_exposure` together.
 
     Of two classes only one counts as a comparison, since their gaps are each other's negatives.
+    What the calls have in common is one family, with the chance alpha of even one false claim; a
+    question that was planned apart gets a call of its own.
     """
     tests = [(call, at) for call, found in calls.items() for at in range(len(found))
              if at == 0 or len(found) > 2]  # fmt: skip
-    corrected = {
-        end: dict(zip(tests, holm([getattr(calls[call][at], f"p{end}") for call, at in tests]),
-                      strict=True))
-        for end in ("", "_low", "_high")
-    }  # fmt: skip
+    number = {test: row for row, test in enumerate(tests)}
+    values = {
+        end: np.array([getattr(calls[call][at], f"p{end}") for call, at in tests])
+        for end in ("", "_low", "_high", "_least")
+    }
+    corrected = {end: holm(values[end]) for end in ("", "_low", "_high")}
+    corrected["_least"] = least_holm(values[""], values["_least"])
+
+    def judged(found_class: ClassExposure, test: int) -> ClassExposure:
+        ends = {f"p_holm{end}": float(of[test]) for end, of in corrected.items()}
+        verdict = GAP if ends["p_holm"] <= alpha + 1e-12 else NOT_SHOWN
+        if ends["p_holm_least"] > alpha + 1e-12:
+            verdict = NOT_TESTABLE
+        level = alpha / len(tests)
+        least = smallest_gap(found_class.spread, alpha=level, freedom=found_class.freedom)
+        return replace(found_class, **ends, detectable=least, verdict=verdict)
+
     return {
         call: [
-            replace(found_class, **{
-                f"p_holm{end}": float(of[call, at if len(found) > 2 else 0])
-                for end, of in corrected.items()
-            })
+            judged(found_class, number[call, at if len(found) > 2 else 0])
             for at, found_class in enumerate(found)
         ]
         for call, found in calls.items()
-    }  # fmt: skip
+    }
 
 
 def popularity_classes(popularity: ArrayLike) -> np.ndarray:
@@ -402,8 +426,9 @@ def _permuted(
     units: Sequence[Hashable] | None,
     n: int,
     seed: int,
-) -> Chance:
-    """How often do permuted labels of the units give each class a gap as far from 0?"""
+) -> tuple[Chance, np.ndarray, int]:
+    """How often do permuted labels of the units give each class a gap as far from 0? And the
+    standard error of each class's gap, ``(classes,)``, with its degrees of freedom."""
     unit = np.arange(len(of))
     if units is not None:
         if len(units) != len(of):
@@ -418,7 +443,23 @@ def _permuted(
     per_unit = np.bincount(unit, gap)
     sizes = np.bincount(label, minlength=n_classes)
     observed = np.bincount(label, per_unit, n_classes)
-    return subset_chance(per_unit, sizes, observed, n=n, seed=seed)
+    chance = subset_chance(per_unit, sizes, observed, n=n, seed=seed)
+    freedom = len(per_unit) - 2
+    return chance, _pooled_spread(per_unit, sizes, observed), max(freedom, 1)
+
+
+def _pooled_spread(values: np.ndarray, sizes: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Standard error of the sum of each class if labels mean nothing, ``(classes,)``.
+
+    values: ``(units,)``, the gap of each unit, whose sum is 0. sizes, observed: ``(classes,)``,
+    units in each class and their sum. The sum of k among n is k (n − k) / n times the difference
+    of the two means, whose standard error is s √(1/k + 1/(n − k)), pooled within the two.
+    """
+    n, rest = len(values), len(values) - sizes
+    total = values.sum()
+    between = observed**2 / sizes + (total - observed) ** 2 / rest
+    squares = np.maximum(np.square(values).sum() - between, 0)
+    return np.sqrt(squares / max(n - 2, 1) * sizes * rest / n)
 
 
 def _gini(x: np.ndarray) -> float:

@@ -86,7 +86,7 @@ def exposure_worlds(
                 "p": found.p,
                 **{end: getattr(found.gap, end) for end in ("value", "low", "high")},
                 "truth": truth,
-                "spread": _spread(rows, due, look, brand, own),
+                "spread": found.spread,
             }
         )
     return pd.DataFrame(lines)
@@ -113,19 +113,3 @@ def drawn_lists(scores: np.ndarray, asked: np.ndarray, rng: np.random.Generator)
     weight = np.take_along_axis(scores[queries], best, axis=1)[at]
     order = np.argsort(-(weight + rng.gumbel(size=weight.shape)), axis=1)[:, :LIST_LENGTH]
     return np.take_along_axis(best[at], order, axis=1)
-
-
-def _spread(
-    rows: np.ndarray, merit: np.ndarray, look: np.ndarray, brand: np.ndarray, own: np.ndarray
-) -> float:
-    """Standard error of the gap of the brands `own`, pooled within the two kinds of brand.
-
-    All brands' gaps add up to 0, so that of k among n is k (n − k) / n times the difference of the
-    two means, whose standard error is s √(1/k + 1/(n − k)).
-    """
-    n, k = int(brand.max()) + 1, len(own)
-    exposure = np.bincount(brand[rows].ravel(), np.tile(look, len(rows)), n) / look.sum()
-    gap = exposure / len(rows) - np.bincount(brand, merit.mean(axis=0), n)
-    mine = np.isin(np.arange(n), own)
-    squares = k * gap[mine].var() + (n - k) * gap[~mine].var()
-    return float(np.sqrt(squares / (n - 2) * k * (n - k) / n))

@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import hypergeom, norm
 
-from recsys_lib.fairness.chance import monte_carlo_interval
+from recsys_lib.fairness.chance import least_holm, monte_carlo_interval
 from recsys_lib.fairness.groups import (
     MIN_ROWS,
     MIN_UNITS,
     Draws,
     draw,
+    expanded,
     interval,
 )
 from recsys_lib.fairness.measures import RATES, USUAL, MeanMeasure, Measures
@@ -59,13 +60,15 @@ def gaps(
         group less all other rows; "range": the largest less the smallest known group); first and
         second, the two values compared; value, low, high and estimate of the gap; ratio, ratio_low
         and ratio_high (group over rest, smallest over largest); p, with p_low and p_high, where it
-        would lie with all shuffles there are (its 95 % Monte Carlo interval); p_holm,
-        with p_holm_low and p_holm_high; spread (standard error by the bootstrap); null_spread
+        would lie with all shuffles there are (its 95 % Monte Carlo interval), and p_least, that of
+        the most extreme shuffle; p_holm, with p_holm_low, p_holm_high and p_holm_least
+        (`least_holm`); spread (standard error by the bootstrap); null_spread
         (standard error if groups are alike, which the test uses); detectable (from null_spread, the
         smallest gap that would have been shown with a power of 80 % at the level ``alpha /
         comparisons``; NaN for ranges); rows, known, why; and verdict ("gap": p_holm is at most
         alpha and the interval leaves 0 out, since test and interval must agree; "no gap shown";
-        "not testable"). With two groups there is one comparison, the second less the first.
+        "not testable", if a group is unknown or p_holm_least above alpha, as `why` says). With two
+        groups there is one comparison, the second less the first.
 
     Where every unit lies within one group (a shopper and her age), whole units swap groups. Where a
     unit holds several groups (a product and its reviewers' ages), rows swap, within the class that
@@ -114,14 +117,22 @@ def correct(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     """Holm's correction over all rows of a table of gaps, and with it the verdicts.
 
     For several tables put together (``pd.concat``), so that no comparison goes uncounted. A gap
-    needs both: ``p_holm <= alpha``, and an interval that leaves 0 out.
+    needs both: ``p_holm <= alpha``, and an interval that leaves 0 out. Where even the least p that
+    a test could have had stays above alpha after the correction, the verdict is "not testable".
     """
     table = table.copy()
     for end in [end for end in ("", "_low", "_high") if f"p{end}" in table]:
         table[f"p_holm{end}"] = holm(table[f"p{end}"])
+    least = table["p_least"] if "p_least" in table else np.zeros(len(table))
+    table["p_holm_least"] = least_holm(table["p"], least)
     agree = (table["low"] > 0) | (table["high"] < 0)
     found = (table["p_holm"] <= alpha + 1e-12) & agree
-    table["verdict"] = np.where(~table["known"], NOT_TESTABLE, np.where(found, GAP, NOT_SHOWN))
+    too_few = table["p_holm_least"] > alpha + 1e-12
+    said = [f"least corrected p {least:.2g}" for least in table["p_holm_least"]]
+    unknown = table.get("why", "")
+    table["why"] = np.where(~table["known"], unknown, np.where(too_few, said, ""))
+    blind = ~table["known"] | too_few
+    table["verdict"] = np.where(blind, NOT_TESTABLE, np.where(found, GAP, NOT_SHOWN))
     factor = _factor(table["p"].notna().sum(), alpha)
     return table.assign(detectable=table["null_spread"] * factor)
 
@@ -182,14 +193,14 @@ def _difference(draws: Draws, g: int, at: int, p: np.ndarray, two: bool, level: 
     low_b, high_b, odd_b = interval(metric, b, drawn_rest, units[1], level)
     difference = drawn - drawn_rest
     spread = float(np.nanstd(difference))
-    method = f"percentile bootstrap, {len(drawn)} resamples"
+    method = f"expanded percentile bootstrap, {len(drawn)} resamples"
     if odd_a or odd_b:  # Newcombe (1998), Statist. Med. 17, method 10
         ends = (a - b - np.hypot(a - low, high_b - b), a - b + np.hypot(high - a, b - low_b))
         spread = float((ends[1] - ends[0]) / 2 / norm.ppf((1 + level) / 2))
         method = "Newcombe's hybrid of two intervals"
     else:
-        ends = np.nanquantile(difference, [(1 - level) / 2, (1 + level) / 2])
-    ratio = _ratio(a, b, drawn, drawn_rest, metric, level)
+        ends = expanded(difference, min(units), level)
+    ratio = _ratio(a, b, drawn, drawn_rest, metric, level, min(units))
     return line | _known((a, b), ends, ratio, p, spread, draws, level, method)
 
 
@@ -212,7 +223,9 @@ def _range(draws: Draws, at: int, p: np.ndarray, level: float) -> dict:
     line["comparison"] = f"largest ({draws.names[usable[top]]}) − smallest " + (
         f"({draws.names[usable[low]]})"
     )
-    ratio = _ratio(point[low], point[top], drawn.min(axis=0), drawn.max(axis=0), metric, level)
+    units = int(draws.least_units[usable, at].min())
+    ends_of_ratio = drawn.min(axis=0), drawn.max(axis=0)
+    ratio = _ratio(point[low], point[top], *ends_of_ratio, metric, level, units)
     spread = np.nan  # no normal law tells what a range could show
     method = "percentile bootstrap; never below 0, see p"
     pair = point[top], point[low]
@@ -221,7 +234,7 @@ def _range(draws: Draws, at: int, p: np.ndarray, level: float) -> dict:
 
 def _unknown(why: str) -> dict:
     nothing = ("first", "second", "value", "low", "high", "ratio", "ratio_low", "ratio_high", "p",
-               "p_low", "p_high", "spread")  # fmt: skip
+               "p_low", "p_high", "p_least", "spread")  # fmt: skip
     return dict.fromkeys(nothing, np.nan) | {"estimate": None, "known": False, "why": why}
 
 
@@ -239,7 +252,7 @@ def _known(pair, ends, ratio, p, spread, draws: Draws, level, method) -> dict:
         "ratio": ratio[0],
         "ratio_low": ratio[1],
         "ratio_high": ratio[2],
-        **dict(zip(("p", "p_low", "p_high"), p.tolist(), strict=True)),
+        **dict(zip(("p", "p_low", "p_high", "p_least"), p.tolist(), strict=True)),
         "spread": spread,
         "estimate": Estimate(value, low, high, level, rows, units, method),
         "known": True,
@@ -247,19 +260,22 @@ def _known(pair, ends, ratio, p, spread, draws: Draws, level, method) -> dict:
     }
 
 
-def _ratio(a, b, drawn, drawn_rest, metric: str, level: float) -> tuple[float, float, float]:
+def _ratio(
+    a, b, drawn, drawn_rest, metric: str, level: float, units: int
+) -> tuple[float, float, float]:
     """a / b with its interval; NaN where b is 0 or the measure has no natural zero."""
     if metric == "mean_error" or b == 0 or (drawn_rest == 0).any():
         return np.nan, np.nan, np.nan
-    ends = np.nanquantile(drawn / drawn_rest, [(1 - level) / 2, (1 + level) / 2])
-    return float(a / b), float(ends[0]), float(ends[1])
+    low, high = expanded(drawn / drawn_rest, units, level)
+    return float(a / b), low, high
 
 
 def _p_values(
     draws: Draws, known: np.ndarray, n: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """p of every difference ``(3, k, m)`` and of every range ``(3, m)``, with the ends of their
-    Monte Carlo intervals; and the standard errors of the differences, ``(k, m)``."""
+    """p of every difference ``(4, k, m)`` and of every range ``(4, m)``, with the ends of their
+    Monte Carlo intervals and the least p that there could be; and the standard errors of the
+    differences, ``(k, m)``."""
     k, m = known.shape
     observed = draws.point - draws.rest
     shuffled, values = np.full((2, k, m, n), np.nan)
@@ -274,7 +290,7 @@ def _p_values(
                 values[g, at, block], rest = both_sides(codes == g)
                 shuffled[g, at, block] = values[g, at, block] - rest
             done += codes.shape[1]
-    p, stretch, error = np.full((3, k, m), np.nan), np.ones((3, k, m)), np.full((k, m), np.nan)
+    p, stretch, error = np.full((4, k, m), np.nan), np.ones((3, k, m)), np.full((k, m), np.nan)
     laws = {(g, at): _law(draws, g, at) for g, at in np.argwhere(known) if g in used}
     by_unit = _spreads(draws, known)
     for (g, at), law in laws.items():
@@ -289,11 +305,14 @@ def _p_values(
         factors = stretch[:, g, at, None]
         if law is not None:
             gap, chance, _ = law
-            p[:, g, at] = np.minimum((~(np.abs(gap) * factors < least) * chance).sum(axis=1), 1)
+            far = np.abs(gap)
+            p[:3, g, at] = np.minimum((~(far * factors < least) * chance).sum(axis=1), 1)
+            most = far[chance > 0].max() - 1e-12
+            p[3, g, at] = min(p[0, g, at], chance[far * factors[0] >= most].sum())
             continue
         # a shuffle that leaves a group without a class (NaN) counts as extreme
-        p[:, g, at] = _shares(~(np.abs(shuffled[g, at]) * factors < least))
-    p_range = np.full((3, m), np.nan)
+        p[:, g, at] = _shares(np.abs(shuffled[g, at]) * factors, least)
+    p_range = np.full((4, m), np.nan)
     for at in range(m):
         usable = np.flatnonzero(draws.why[:, at] == "")
         if k == 2 or len(usable) < 3:
@@ -301,16 +320,21 @@ def _p_values(
         center = np.nanmean(values[usable, at], axis=1, keepdims=True)
         around = values[usable, at] - center
         spans = np.ptp(around * stretch[:, usable, at, None], axis=1)
-        p_range[:, at] = _shares(~(spans < np.ptp(draws.point[usable, at]) - 1e-12))
+        p_range[:, at] = _shares(spans, np.ptp(draws.point[usable, at]) - 1e-12)
     return p, p_range, error
 
 
-def _shares(extreme: np.ndarray) -> np.ndarray:
-    """p and its interval from what was extreme ``(3, n)``, with the spread as it is, at its lower
-    and at its upper end."""
-    x, n = extreme.sum(axis=1), extreme.shape[1]
+def _shares(sizes: np.ndarray, least: float) -> np.ndarray:
+    """p, its interval, and the p of the most extreme shuffle, from the sizes of the shuffled gaps
+    ``(3, n)``, with the spread as it is, at its lower and at its upper end. NaN counts as extreme.
+    A largest shuffle that came up once may be topped by another; one that came up often is the
+    largest of few, as where few units swap."""
+    x, n = (~(sizes < least)).sum(axis=1), sizes.shape[1]
     low, high = monte_carlo_interval(x, n)
-    return np.array([(1 + x[0]) / (n + 1), low[1], high[2]])
+    most = np.fmax.reduce(sizes[0], initial=0.0)
+    rarest = max(1, (~(sizes[0] < most - 1e-12)).sum()) / (n + 1)
+    p = (1 + x[0]) / (n + 1)
+    return np.array([p, low[1], high[2], min(p, rarest)])
 
 
 def _both_sides(draws: Draws, names: Sequence[str]) -> Callable:

@@ -19,7 +19,8 @@ from fairlearn.metrics import (
     true_positive_rate,
 )
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 
 from recsys_lib import metrics as scores
 from recsys_lib.fairness.columns import sensitive_groups
@@ -71,8 +72,8 @@ def group_table(
     Returns:
         Columns metric, group, rows (of the group), units, value, low, high, estimate (an
         `Estimate`), known (bool) and why (what an unknown one lacks). Values are fairlearn's
-        `MetricFrame`; intervals are percentile bootstraps over units, and Wilson's for a rate of
-        exactly 0 or 1, whose resamples are all alike.
+        `MetricFrame`; intervals are percentile bootstraps over units, widened for few of them
+        (`expanded`), and Wilson's for a rate of exactly 0 or 1, whose resamples are all alike.
 
     Raises:
         InputError: labels, probabilities or groups that are not as they must be.
@@ -228,8 +229,23 @@ def interval(
     if name in RATES and point in (0.0, 1.0):
         ends = binomtest(round(point * units), units).proportion_ci(level, method="wilson")
         return float(ends.low), float(ends.high), True
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high), False
+    return *expanded(values, units, level), False
+
+
+def expanded(values: np.ndarray, units: int, level: float) -> tuple[float, float]:
+    """The expanded percentile interval of resampled values ``(n,)``, of which NaN are left out.
+
+    A plain percentile interval of few units is too narrow: resamples vary less than samples do, by
+    √((m − 1) / m), and their tails are not those of a t law. So it leaves out the share
+    Φ(−√(m / (m − 1)) t_{m−1}) at each end, m the independent units (of the smaller of two groups).
+    The ends are at the places (n + 1) times the shares, so that few resamples do not narrow it.
+
+    Source: Hesterberg (2015), What teachers should know about the bootstrap, Am. Statist. 69.
+    """
+    m = max(units, 2)
+    tail = float(norm.sf(np.sqrt(m / (m - 1)) * student.isf((1 - level) / 2, m - 1)))
+    low, high = np.nanquantile(values, [tail, 1 - tail], method="weibull")
+    return float(low), float(high)
 
 
 # ----------------------------------------------------------------------------- helpers
@@ -349,7 +365,8 @@ def _table(draws: Draws, values: np.ndarray, level: float) -> pd.DataFrame:
                 units = int(draws.least_units[g, at])
                 drawn = draws.drawn[g, at]
                 low, high, stand_in = interval(metric, value, drawn, units, level)
-                method = "Wilson" if stand_in else f"percentile bootstrap, {len(drawn)} resamples"
+                method = f"expanded percentile bootstrap, {len(drawn)} resamples"
+                method = "Wilson" if stand_in else method
                 estimate = Estimate(
                     value, low, high, level, int(draws.rows[g]), int(draws.units[g]), method
                 )

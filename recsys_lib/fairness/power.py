@@ -7,6 +7,8 @@ dependence.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
@@ -80,7 +82,9 @@ def smallest_gap_of_shares(
     return float(brentq(lacks, 0.0, most, xtol=1e-9))
 
 
-def smallest_gap(spread: float, *, power: float = 0.8, alpha: float = 0.05) -> float:
+def smallest_gap(
+    spread: float, *, power: float = 0.8, alpha: float = 0.05, freedom: float | None = None
+) -> float:
     """The same from a standard error, for any measure: ``(z_{1−α/2} + z_power) · spread``.
 
     Args:
@@ -88,10 +92,13 @@ def smallest_gap(spread: float, *, power: float = 0.8, alpha: float = 0.05) -> f
             its test goes and which has the dependence of the rows in it. The bootstrap's
             (``spread``) is too small where a group has few rows.
         power, alpha: as wished; for k comparisons give ``alpha / k``.
+        freedom: degrees of freedom of the standard error, as in `power_of_gap`.
     """
-    if not (spread >= 0 and 0 < alpha < power < 1):
-        raise InputError("spread must not be negative, and 0 < alpha < power < 1.")
-    return float((norm.isf(alpha / 2) + norm.ppf(power)) * spread)
+    if not (spread >= 0 and 0 < alpha < power < 1 and (freedom is None or freedom > 0)):
+        raise InputError("spread must not be negative, 0 < alpha < power < 1, freedom above 0.")
+    if freedom is None:
+        return float((norm.isf(alpha / 2) + norm.ppf(power)) * spread)
+    return _errors_of_t(power, alpha, freedom) * spread
 
 
 def power_of_gap(
@@ -108,7 +115,8 @@ def power_of_gap(
     shift = abs(gap) / spread
     if freedom is not None:
         ends = student.isf(alpha / 2, freedom)
-        return float(nct.sf(ends, freedom, shift) + nct.cdf(-ends, freedom, shift))
+        wrong_side = np.nan_to_num(nct.cdf(-ends, freedom, shift))  # NaN where next to nothing
+        return float(nct.sf(ends, freedom, shift) + wrong_side)
     z = norm.isf(alpha / 2)
     return float(norm.cdf(shift - z) + norm.cdf(-shift - z))
 
@@ -133,6 +141,17 @@ def power_table(
     for name, level in (("alone", alpha), ("corrected", alpha / comparisons)):
         table[name] = [smallest_gap(s, power=power, alpha=level) for s in part["null_spread"]]
     return table.reset_index(drop=True)
+
+
+@lru_cache
+def _errors_of_t(power: float, alpha: float, freedom: float) -> float:
+    """How many standard errors a gap must have that a t test finds with this power."""
+
+    def lacks(errors: float) -> float:
+        return power_of_gap(errors, 1.0, alpha=alpha, freedom=freedom) - power
+
+    most = 2 * float(student.isf(alpha / 2, freedom) + student.isf((1 - power) / 2, freedom))
+    return float(brentq(lacks, 0.0, most, xtol=1e-9))
 
 
 def _check(first: float, second: float, n_first: float, n_second: float, alpha: float) -> None:

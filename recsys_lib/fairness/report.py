@@ -94,7 +94,7 @@ def report_table(audit: Audit, *, positive: str = "1") -> pd.DataFrame:
             line |= dict.fromkeys(("group", "others", "difference"), "unknown")
             line |= {"chance": "", "could have been missed": ""}
         verdict = _VERDICTS[row["verdict"]]
-        line["verdict"] = verdict if row["known"] else f"{verdict}: {row['why']}"
+        line["verdict"] = f"{verdict}: {row['why']}" if row["why"] else verdict
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -107,12 +107,13 @@ def sentences(audit: Audit, *, positive: str = "1", things: str = "rows") -> lis
     """
     found = audit.found
     untested = len(audit.not_testable)
-    tested = f"{audit.comparisons:,} comparison{'s' if audit.comparisons != 1 else ''}"
+    count = audit.tested
+    tested = f"{count:,} comparison{'s' if count != 1 else ''}"
     said = [
         f"{audit.rows:,} {things} were audited; {tested} between groups could be tested, "
         f"{untested:,} could not."
     ]
-    if found.empty and audit.comparisons:
+    if found.empty and count:
         said.append(
             "No difference between groups was shown. That is not proof that there is none: small "
             "differences can hide in so few data, and the table says how large one could be."

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib.models import load_encoder, load_tokenizer
+from recsys_lib.workbook import runs_folder
 from recsys_lib.workbook.parameters import declared
 from recsys_lib.workbook.results import executed_results
 from recsys_lib.workbook.running import Outcome, notebook_files
@@ -98,6 +99,29 @@ def test_an_own_table(path, own_file, tiny, shallow, tmp_path):
     learns = path.stem == "03_fine_tuning"  # it checks that the model does
     parameters = COLUMNS | ({"model": str(shallow)} if learns else tiny(path))
     check_ran(run(path, tmp_path, dataset=str(file), **parameters), file)
+
+
+@pytest.mark.parametrize("column", ["team", "height"])
+def test_an_own_column_is_audited(column, tiny, tmp_path):
+    """Names with markup and holes, and numbers with holes that bands cut: the run ends, the groups
+    are in the report as they are called, and nothing in it is markup."""
+    table = own_table(600)
+    teams = [f"{SCRIPT} A", "B & <b>Co</b>", " "]
+    table["team"] = [teams[row % 7 % 3] for row in range(600)]
+    table["height"] = [None if row % 9 == 0 else 150 + row * 37 % 300 / 7 for row in range(600)]
+    file = tmp_path / f"{column}.csv"
+    table.to_csv(file, index=False)
+    bands = {"sensitive_bands": "(165, 180)"} if column == "height" else {}
+    parameters = COLUMNS | bands | tiny(FAIRNESS) | {"sensitive_column": column}
+    check_ran(run(FAIRNESS, tmp_path, dataset=str(file), **parameters), file)
+    page = (runs_folder() / "reports" / f"fairness-{file.name}-quick.html").read_text("utf-8")
+    names = {
+        "team": ["&lt;script&gt;alert(1)&lt;/script&gt; A", "B &amp; &lt;b&gt;Co&lt;/b&gt;"],
+        "height": ["under 165", "165 to &lt;180", "180 and over"],
+    }[column]
+    for name in [*names, "missing"]:
+        assert name in page
+    assert "<script" not in page.lower() and "<b>" not in page
 
 
 def own_catalog(folder: Path, queries: int) -> tuple[Path, Path]:

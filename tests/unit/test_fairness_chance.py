@@ -8,11 +8,18 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from recsys_lib.fairness import audit, gaps, mean_gaps
-from recsys_lib.fairness.chance import ENOUGH, monte_carlo_interval, subset_chance, undecided
+from recsys_lib.fairness import audit, correct, gaps, mean_gaps
+from recsys_lib.fairness.chance import (
+    ENOUGH,
+    least_holm,
+    monte_carlo_interval,
+    subset_chance,
+    undecided,
+)
 from recsys_lib.fairness.gaps import _both_sides, _spreads
-from recsys_lib.fairness.groups import draw
+from recsys_lib.fairness.groups import draw, expanded
 from recsys_lib.fairness.measures import USUAL, Measures
+from recsys_lib.metrics import holm
 
 AUDIT = sys.modules["recsys_lib.fairness.audit"]  # the function of that name stands before it
 
@@ -267,3 +274,95 @@ def test_shuffles_are_drawn_anew_only_where_the_verdict_can_change():
     assert not len(AUDIT._hanging(table, 0.05))
     assert len(AUDIT._hanging(table.assign(low=0.1), 0.05)) == 1
     assert not len(AUDIT._hanging(table.assign(low=0.1, p_high=0.05), 0.05))
+
+
+def test_the_least_p_of_few_subsets():
+    """Six of twelve: a subset and its complement are as extreme, so 2 of 924. Four of twelve: 1 of
+    495. One that is the most extreme has this p."""
+    values = np.sort(np.random.default_rng(4).normal(size=12))
+    values -= values.mean()
+    even = subset_chance(values, [6, 6], [values[:6].sum(), values[6:].sum()])
+    assert even.p == pytest.approx([2 / 924] * 2) and even.least == pytest.approx([2 / 924] * 2)
+    mixed = np.random.default_rng(5).permutation(values)
+    uneven = subset_chance(mixed, [4, 8], [mixed[:4].sum(), mixed[4:].sum()])
+    assert uneven.least == pytest.approx([1 / 495] * 2)
+    assert (uneven.p > uneven.least).all()
+
+
+def test_the_least_p_of_many_subsets_is_that_of_the_permutations_drawn():
+    values = np.random.default_rng(6).normal(size=100)
+    values -= values.mean()
+    found = subset_chance(values, [50, 50], [values[:50].sum(), values[50:].sum()], n=999)
+    assert found.least == pytest.approx([1 / 1000] * 2)
+    alone = subset_chance(values, [1, 99], [values[0], -values[0]], n=50_000)
+    assert alone.least == pytest.approx([1 / 100] * 2)  # one of 100 units: 100 subsets
+
+
+def test_the_least_corrected_p_lets_one_test_be_as_clear_as_it_can():
+    p, least = np.array([0.2, np.nan, 0.001, 0.6]), np.array([0.002, np.nan, 0.001, 0.05])
+    expected = [holm([0.002, np.nan, 0.001, 0.6])[0], np.nan, holm(p)[2],
+                holm([0.2, np.nan, 0.001, 0.05])[3]]  # fmt: skip
+    assert least_holm(p, least) == pytest.approx(expected, nan_ok=True)
+    assert least_holm([0.5] * 57, [2 / 924] * 57) == pytest.approx([57 * 2 / 924] * 57)
+
+
+@pytest.mark.parametrize(("units", "said"), [(3, True), (8, False)])
+def test_few_units_that_swap_whole_make_a_gap_not_testable(units, said):
+    """Of three units on each side there are 20 ways to swap, the largest gap comes from 2: even
+    with a gap of 1, p is 0.1. Of eight there are 12,870, and the gap is shown."""
+    groups = np.repeat(np.arange(2 * units), 10)
+    side = np.where(groups < units, "A", "B")
+    right = (side == "A").astype(int)
+    row = gaps(right, np.full(len(right), 0.9), side, metrics=["accuracy"], groups=groups,
+               min_units=3, permutations=4000, n=50).iloc[0]  # fmt: skip
+    assert abs(row["value"]) == 1
+    if said:
+        assert row["verdict"] == "not testable" and row["why"] == "least corrected p 0.1"
+        assert row["p_least"] == pytest.approx(0.1, abs=0.02)
+        assert row["p"] == pytest.approx(row["p_least"], abs=1 / 4000)
+    else:
+        assert row["verdict"] == "gap" and row["why"] == ""
+
+
+def test_a_family_that_is_too_large_makes_its_tests_not_testable():
+    """One shuffled test of 99 shuffles can show something; among sixty it cannot."""
+    rng = np.random.default_rng(0)
+    side = rng.permutation(["A", "B"] * 100)
+    noise = rng.random(200)
+    one = mean_gaps(np.where(side == "A", 2, 0) + noise, side, permutations=99, n=50)
+    assert one["verdict"].tolist() == ["gap"]
+    assert one["p_least"].iloc[0] == pytest.approx(0.01)
+    others = [mean_gaps(rng.random(200), side, permutations=99, n=50) for _ in range(59)]
+    family = correct(pd.concat([one, *others], ignore_index=True))
+    assert set(family["verdict"]) == {"not testable"}
+    assert family["p_holm_least"].iloc[0] == pytest.approx(0.6)
+    assert family["why"].iloc[0] == "least corrected p 0.6"
+    again = correct(family.iloc[:1])  # asked apart, it is testable again
+    assert again["verdict"].tolist() == ["gap"] and again["why"].tolist() == [""]
+
+
+@pytest.mark.parametrize("law", ["normal", "exponential"])
+def test_an_expanded_interval_of_few_units_holds_the_mean(law):
+    """2,000 samples of 12: within 1.5 points of 95 %, where a plain percentile interval holds the
+    mean two points less often or worse. Exponential: 4 points, for no interval cures the skew."""
+    rng = np.random.default_rng(8)
+    samples = getattr(rng, "standard_" + law)((2000, 12))
+    truth, held = float(law == "exponential"), np.zeros((2, 2000), dtype=bool)
+    for world, sample in enumerate(samples):
+        means = sample[rng.integers(0, 12, (399, 12))].mean(axis=1)
+        for row, (low, high) in enumerate((expanded(means, 12, 0.95),
+                                           np.quantile(means, [0.025, 0.975]))):  # fmt: skip
+            held[row, world] = low <= truth <= high
+    mine, plain = held.mean(axis=1)
+    assert mine == pytest.approx(0.95, abs=0.015 if law == "normal" else 0.05)
+    assert mine - plain > 0.02
+
+
+def test_an_expanded_interval_of_many_units_is_the_percentile_interval():
+    values = np.random.default_rng(1).normal(size=9999)
+    plain = np.quantile(values, [0.025, 0.975])
+    assert expanded(values, 10**6, 0.95) == pytest.approx(plain, abs=0.02)
+    m = 10  # Hesterberg (2015), by scipy's laws
+    tail = stats.norm.cdf(-np.sqrt(m / (m - 1)) * stats.t.ppf(0.975, m - 1))
+    ends = np.quantile(values, [tail, 1 - tail], method="weibull")
+    assert expanded(np.r_[values, np.nan], m, 0.95) == pytest.approx(tuple(ends))

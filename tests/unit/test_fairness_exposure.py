@@ -11,6 +11,7 @@ from scipy import stats
 from recsys_lib.datasets.market import make_market
 from recsys_lib.datasets.market_catalog import Products
 from recsys_lib.datasets.market_clicks import ranking_weights
+from recsys_lib.fairness import power_of_gap
 from recsys_lib.fairness.exposure import (
     attention,
     class_exposure,
@@ -300,3 +301,47 @@ def test_other_bad_input():
         coverage(np.array([[0, 1], [-1, -1]]), 3)
     with pytest.raises(InputError, match="rows: rankings must be"):
         gini_of_exposure(np.array([0, 1]), 3)
+
+
+def twelve_brands(extreme: bool):
+    """One list per query over 24 products of twelve brands, two each, six brands per seller; if
+    extreme, the lists hold the brands of one seller only."""
+    rng = np.random.default_rng(0)
+    brand = np.repeat(np.arange(12), 2)
+    seller = np.where(brand < 6, "chain", "independent")
+    pool = np.flatnonzero(seller == "chain") if extreme else np.arange(24)
+    rows = np.array([rng.permutation(pool)[:8] for _ in range(80)])
+    return rows, np.ones((80, 24)), seller, brand
+
+
+def test_a_test_of_few_units_is_not_testable_in_a_large_family():
+    """The most extreme split of twelve brands has p = 2 / 924: shown alone, out of reach of Holm's
+    correction among 57, and testable again in a family of its own."""
+    rows, merit, seller, brand = twelve_brands(extreme=True)
+    found = class_exposure(rows, merit, seller, units=brand, n=50)
+    assert found[0].p == pytest.approx(2 / 924) == found[0].p_least
+    assert found[0].verdict == "gap"
+    many = {"seller": found} | {
+        number: class_exposure(*twelve_brands(extreme=False)[:3], units=brand, n=50, seed=number)
+        for number in range(56)
+    }
+    together = correct_exposures(many)["seller"]
+    assert [c.verdict for c in together] == ["not testable"] * 2
+    assert together[0].p_holm_least == pytest.approx(57 * 2 / 924)
+    apart = correct_exposures({"seller": found, "other": many[0]})
+    assert [c.verdict for c in apart["seller"]] == ["gap"] * 2
+    assert [c.verdict for c in apart["other"]] == ["no gap shown"] * 2
+
+
+def test_the_standard_error_is_that_of_a_t_test_and_the_smallest_gap_has_its_power():
+    rows, merit, seller, brand = twelve_brands(extreme=False)
+    found = class_exposure(rows, merit, seller, units=brand, n=50)
+    gap = exposure_per_query(rows, attention(8), 24).mean(axis=0) - merit.mean(axis=0) / 24
+    per_brand = np.bincount(brand, gap)
+    t = stats.ttest_ind(per_brand[:6], per_brand[6:])
+    assert found[0].gap.value / found[0].spread == pytest.approx(t.statistic)
+    assert found[0].freedom == t.df == 10
+    power = power_of_gap(found[0].detectable, found[0].spread, freedom=10)
+    assert power == pytest.approx(0.8, abs=1e-6)
+    alike = correct_exposures({0: found, 1: found})[0][0]
+    assert alike.detectable > found[0].detectable

@@ -194,3 +194,13 @@ def test_small_groups_are_left_out_and_two_are_needed(two_groups):
         incompatible_criteria(label, np.zeros(500), who)
     with pytest.raises(InputError, match="min_rows = 0"):
         incompatible_criteria(label, prob, who, min_rows=0)
+
+
+@pytest.mark.parametrize(("alpha", "freedom"), [(0.05, 10), (0.05 / 4, 10), (0.05 / 57, 1498)])
+def test_the_smallest_gap_of_few_units_has_the_power_it_was_asked_for(alpha, freedom):
+    gap = smallest_gap(0.02, alpha=alpha, freedom=freedom)
+    assert power_of_gap(gap, 0.02, alpha=alpha, freedom=freedom) == pytest.approx(0.8, abs=1e-6)
+    plain = smallest_gap(0.02, alpha=alpha)
+    assert gap > plain
+    if freedom > 1000:
+        assert gap == pytest.approx(plain, rel=0.01)

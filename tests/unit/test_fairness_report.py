@@ -199,3 +199,23 @@ def test_a_share_cannot_differ_beyond_its_ends(metric, others, detectable, said,
     row = row.assign(metric=metric, second=others, detectable=detectable)
     table = report_table(dataclasses.replace(quiet, findings=row))
     assert table["could have been missed"].tolist() == [said]
+
+
+def test_a_test_that_could_find_nothing_is_told_among_the_untestable():
+    """Three shops against three: p is never below 0.1, however large the gap."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"label": rng.integers(0, 2, 600), "shop": list("abcdef") * 100})
+    frame["who"] = np.where(frame["shop"] < "d", "a", "b")
+    frame["prob"] = np.where(frame["who"] == "a", 0.9, 0.2) + 0.05 * rng.random(600)
+    result = audit(frame, sensitive="who", unit="shop", n=50, metrics=["mean_error"], min_units=3)
+    assert (result.comparisons, result.tested) == (1, 0)
+    assert sentences(result) == [
+        "600 rows were audited; 0 comparisons between groups could be tested, 1 could not.",
+        "Nothing could be tested, so nothing is known about any difference.",
+    ]
+    (line,) = report_table(result).to_dict("records")
+    assert line["verdict"].startswith("could not be tested: least corrected p 0.1")
+    assert line["difference"] != "unknown"
+    (said,) = not_testable(result)
+    assert said.startswith("who, b: least corrected p 0.1")
+    assert said.endswith("(promised share less true share of “1”)")
