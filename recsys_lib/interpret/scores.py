@@ -184,6 +184,7 @@ def quick_products(model: torch.nn.Module, *, wanted: bool | None = None) -> Ite
         if type(layer) is torch.nn.Linear
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype == torch.float32
+        and "forward" not in vars(layer)  # not twice, and nobody else's is lost
     ]
     try:
         for layer in layers if wanted else ():

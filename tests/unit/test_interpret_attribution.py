@@ -464,6 +464,10 @@ def test_a_product_by_convolution_is_the_product():
         for a, b in zip(*found, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     assert not any("forward" in vars(layer) for layer in layers)
+    with quick_products(model, wanted=True):
+        with quick_products(model, wanted=True):
+            pass
+        assert "forward" in vars(layers[0])  # the inner one leaves it to the outer one
 
 
 def test_attributions_are_the_same_by_either_product(rough, tokenizer, monkeypatch):
