@@ -20,7 +20,7 @@ from captum.metrics import sensitivity_max
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from recsys_lib.interpret.attribution import Attribution
-from recsys_lib.interpret.scores import explaining, log_odds, word_embedding
+from recsys_lib.interpret.scores import explaining, log_odds, quick_products, word_embedding
 from recsys_lib.interpret.words import Words, word_of_token
 from recsys_lib.metrics import sigmoid
 from recsys_lib.text import Encoded
@@ -312,7 +312,8 @@ def _scores(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     full = lengths.astype(np.int32)
     encoded = Encoded(flat, offsets, full, int(tokenizer.pad_token_id), max_length)
-    logits = predict(model, encoded, precision=precision)
+    with quick_products(model):
+        logits = predict(model, encoded, precision=precision)
     return log_odds(torch.from_numpy(logits.reshape(len(logits), -1))).numpy()
 
 

@@ -7,7 +7,7 @@ what the model has learned, so that an explanation which still looks the same is
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -44,20 +44,6 @@ def agreement(
             }
         )
     return pd.DataFrame(rows)
-
-
-def agreement_matrix(
-    methods: Mapping[str, Sequence[np.ndarray]], *, measure: str = "spearman", k: int = 5
-) -> pd.DataFrame:
-    """Mean `agreement` of every pair of methods, (methods, methods); 1 on the diagonal."""
-    if measure not in ("spearman", "overlap"):
-        raise InputError(f"measure = {measure!r} must be 'spearman' or 'overlap'.")
-    table = pd.DataFrame(1.0, index=list(methods), columns=list(methods))
-    for i, a in enumerate(methods):
-        for b in list(methods)[:i]:
-            mean = agreement(methods[a], methods[b], k=k)[measure].mean()
-            table.loc[a, b] = table.loc[b, a] = mean
-    return table
 
 
 def randomized_layers(

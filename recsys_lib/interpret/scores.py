@@ -8,8 +8,10 @@ norm and all the layers, once, as in any forward pass.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -158,11 +160,56 @@ def explaining(model: PreTrainedModel) -> Iterator[None]:
     try:
         for parameter in wanted:
             parameter.requires_grad_(False)
-        with evaluating(model):
+        with evaluating(model), quick_products(model):
             yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def quick_products(model: torch.nn.Module, *, wanted: bool | None = None) -> Iterator[None]:
+    """Inside, float32 linear layers on a processor multiply by oneDNN; same numbers to rounding.
+
+    PyTorch multiplies float32 matrices by MKL, which leaves AVX-512 unused on processors that are
+    not Intel's: half the speed that oneDNN reaches (215 against 424 billion operations a second on
+    two cores of an AMD EPYC). A convolution of width 1 is the same product, goes through oneDNN and
+    has a gradient. wanted: None, where it is quicker; True and False for tests.
+    """
+    if wanted is None:
+        wanted = _leaves_vectors_unused()
+    layers = [
+        layer
+        for layer in model.modules()
+        if type(layer) is torch.nn.Linear
+        and layer.weight.device.type == "cpu"
+        and layer.weight.dtype == torch.float32
+        and "forward" not in vars(layer)  # not twice, and nobody else's is lost
+    ]
+    try:
+        for layer in layers if wanted else ():
+            layer.forward = functools.partial(_as_convolution, layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+@functools.cache
+def _leaves_vectors_unused() -> bool:
+    """An AMD processor with AVX-512, by what Linux says of it."""
+    listed = Path("/proc/cpuinfo")
+    known = listed.read_text(encoding="utf-8", errors="replace") if listed.is_file() else ""
+    return "AuthenticAMD" in known and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def _as_convolution(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """layer(x) for x (..., in): its rows are the pixels of one picture, channels last."""
+    if torch.is_autocast_enabled("cpu"):  # in bf16 both ways lead through oneDNN
+        return torch.nn.functional.linear(x, layer.weight, layer.bias)
+    picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, rows, 1)
+    found = torch.nn.functional.conv2d(picture, layer.weight[:, :, None, None], layer.bias)
+    return found.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ def spurious_words(
     early: Period,
     later: Period,
     *,
+    groups: tuple[Sequence[Hashable] | np.ndarray, Sequence[Hashable] | np.ndarray] | None = None,
     minimum: int = 10,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -157,10 +158,15 @@ def spurious_words(
     association below 0 later: the others have paid too much.
 
     Args:
-        effects: of `word_effects`; its words are tested.
+        effects: of `word_effects`; its words are tested. Where it has the columns low and high
+            (of the same level), m counts as known to within them, in the intervals and in p.
         early: texts (n,), labels (n,) and scores (n,) log-odds, of the period of training, best of
             texts that the model has not seen.
         later: the same of a later period, or another shop.
+        groups: the unit of independence of each text of early, and of later, such as its product.
+            The variance is then the larger of the model's and the one between groups (clustered
+            sandwich; Liang, Zeger 1986, Biometrika 73), which is too small where few groups have
+            the word. None: every text is a unit.
         minimum: texts with, and without, the word that each period must have; others are left out.
         level: of the intervals, and 1 − level the false discovery rate of the verdict.
 
@@ -173,29 +179,35 @@ def spurious_words(
     few texts separate by luck. Source: d + b · m is the coefficient of "present" after the word's
     own share is taken out of the score; penalized likelihood, le Cessie, van Houwelingen (1992).
 
-    Raises InputError for columns or lengths that do not fit, or one class only.
+    Raises InputError for columns, lengths or groups that do not fit, or one class only.
     """
     for column in ("word", "mean"):
         if column not in effects.columns:
             raise InputError(f"effects lacks the column {column!r}: give that of word_effects.")
     parts = {"early": _checked_period("early", early), "later": _checked_period("later", later)}
+    units = {
+        name: _checked_groups(name, period, None if groups is None else groups[side])
+        for side, (name, period) in enumerate(parts.items())
+    }
     z = norm.ppf((1 + level) / 2)
+    spread = np.zeros(len(effects))  # standard error of each mean
+    if {"low", "high"} <= set(effects.columns):
+        spread = (effects["high"] - effects["low"]).to_numpy() / (2 * z)
     rows = []
-    for word, mean in zip(effects["word"], effects["mean"], strict=True):
+    for word, mean, loose in zip(effects["word"], effects["mean"], spread, strict=True):
         row: dict[str, object] = {"word": word, "mean": float(mean)}
-        variance = 0.0
+        variance, slopes = 0.0, []
         for name, (texts, labels, scores) in parts.items():
             present = _has_word(texts, word)
             if min(present.sum(), (~present).sum()) < minimum:
                 break
-            value, error = _association(present, labels, scores, float(mean))
-            row |= {
-                name: value,
-                f"{name}_low": value - z * error,
-                f"{name}_high": value + z * error,
-            }
+            value, slope, error = _association(present, labels, scores, float(mean), units[name])
+            half = z * np.hypot(error, slope * loose)
+            row |= {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
             variance += error**2
+            slopes.append(slope)
         else:
+            variance += ((slopes[0] - slopes[1]) * loose) ** 2  # the same mean in both periods
             row["p"] = 2 * norm.sf(abs(row["early"] - row["later"]) / np.sqrt(variance))
             rows.append(row)
     if not rows:
@@ -255,14 +267,34 @@ def _checked_period(name: str, period: Period) -> Period:
     return texts, labels.astype(np.float64), scores
 
 
+def _checked_groups(
+    name: str, period: Period, groups: Sequence[Hashable] | np.ndarray | None
+) -> np.ndarray | None:
+    """(n,) numbers of the groups."""
+    if groups is None:
+        return None
+    if len(groups) != len(period[0]):
+        raise InputError(f"{name}: {len(period[0])} texts but {len(groups)} groups.")
+    return pd.factorize(np.asarray(groups))[0]
+
+
 def _association(
-    present: np.ndarray, labels: np.ndarray, scores: np.ndarray, mean: float
-) -> tuple[float, float]:
-    """d + b · mean of the regression of `spurious_words`, and its standard error."""
+    present: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    mean: float,
+    units: np.ndarray | None,
+) -> tuple[float, float, float]:
+    """d + b · mean of the regression of `spurious_words`, b, and the first one's standard error."""
     design = np.stack([np.ones(len(labels)), scores, present], axis=1)
     weight, inverse = _logistic(design, labels, np.array([0.0, 0.0, _PRIOR**-2]))
     along = np.array([0.0, mean, 1.0])
-    return float(along @ weight), float(np.sqrt(along @ inverse @ along))
+    variance = float(along @ inverse @ along)
+    if units is not None:
+        each = (design @ inverse @ along) * (labels - sigmoid(design @ weight))
+        sums = np.bincount(units, each)
+        variance = max(variance, float(sums @ sums) * len(sums) / max(len(sums) - 1, 1))
+    return float(along @ weight), float(weight[1]), float(np.sqrt(variance))
 
 
 def _logistic(

@@ -21,7 +21,7 @@ from recsys_lib.interpret import (
     layer_conductance,
     word_spans,
 )
-from recsys_lib.interpret.scores import baseline_vector
+from recsys_lib.interpret.scores import baseline_vector, quick_products
 from recsys_lib.models import load_classifier
 from recsys_lib.workbook import InputError
 
@@ -446,3 +446,36 @@ def test_no_texts_are_no_attributions_and_nothing_warns(rough, tokenizer):
         for method in METHODS:
             assert attribute(rough(), tokenizer, [], method=method) == []
             attribute(rough(), tokenizer, ["fine"], method=method, steps=2)
+
+
+def test_a_product_by_convolution_is_the_product():
+    """Outputs and gradients to rounding, for rows of any shape; the layers come back as before."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(24, 40), torch.nn.Linear(40, 7, bias=False)]
+    model = torch.nn.Sequential(layers[0], torch.nn.GELU(), layers[1])
+    for shape in ((1, 24), (5, 24), (3, 9, 24), (64, 32, 24)):
+        x = torch.randn(shape, requires_grad=True)
+        push, found = torch.randn(*shape[:-1], 7), []
+        for wanted in (False, True):
+            with quick_products(model, wanted=wanted):
+                assert ("forward" in vars(layers[0])) is wanted
+                out = model(x)
+            found.append((out.detach(), torch.autograd.grad((out * push).sum(), x)[0]))
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert not any("forward" in vars(layer) for layer in layers)
+    with quick_products(model, wanted=True):
+        with quick_products(model, wanted=True):
+            pass
+        assert "forward" in vars(layers[0])  # the inner one leaves it to the outer one
+
+
+def test_attributions_are_the_same_by_either_product(rough, tokenizer, monkeypatch):
+    found = []
+    for wanted in (False, True):
+        monkeypatch.setattr(
+            "recsys_lib.interpret.scores._leaves_vectors_unused", [bool, lambda: True][wanted]
+        )
+        found.append(attribute(rough(), tokenizer, TEXTS, steps=12))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a.values, b.values, rtol=1e-3, atol=1e-4)

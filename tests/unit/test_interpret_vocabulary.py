@@ -133,6 +133,49 @@ def test_association_recovers_the_effect_that_made_the_labels():
     assert row["spurious"]
 
 
+def _period(rng, n):
+    present, rest = rng.random(n) < 0.4, rng.normal(size=n)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-(rest + present)))).astype(int)
+    return [["a voucher", "nothing"][int(not p)] for p in present], labels, rest + present
+
+
+def test_copies_of_a_review_are_no_evidence_where_groups_say_so():
+    """Four copies of each review, all of one product: as wide an interval as without them."""
+    rng = np.random.default_rng(2)
+    once = [_period(rng, 400) for _ in range(2)]
+    copies = [tuple(np.tile(np.asarray(x), 4).tolist() for x in period) for period in once]
+    copies = [(texts, np.array(labels), np.array(scores)) for texts, labels, scores in copies]
+    effects = pd.DataFrame({"word": ["voucher"], "mean": [1.0]})
+    own, rows = [np.arange(400)] * 2, [np.tile(np.arange(400), 4)] * 2
+    width = {
+        name: (table["early_high"] - table["early_low"]).item()
+        for name, table in {
+            "once": spurious_words(effects, *once, groups=own),
+            "copied": spurious_words(effects, *copies, groups=rows),
+            "believed": spurious_words(effects, *copies),
+        }.items()
+    }
+    assert width["copied"] == pytest.approx(width["once"], rel=0.03)
+    assert width["believed"] == pytest.approx(width["once"] / 2, rel=0.1)
+
+
+def test_groups_never_narrow_an_interval_and_one_word_mean_widens_it():
+    rng = np.random.default_rng(3)
+    periods = [_period(rng, 400) for _ in range(2)]
+    exact = pd.DataFrame({"word": ["voucher"], "mean": [1.0]})
+    loose = exact.assign(low=0.0, high=2.0)
+    tables = [
+        spurious_words(exact, *periods),
+        spurious_words(exact, *periods, groups=[np.arange(400) % 200] * 2),
+        spurious_words(loose, *periods),
+    ]
+    alone, grouped, widened = (t["early_high"].item() - t["early_low"].item() for t in tables)
+    assert grouped >= alone * (1 - 1e-12)
+    # the score's weight is about 1, so a mean that is off by 1 is off by 1 in the association
+    assert widened == pytest.approx(np.hypot(alone, 2), rel=0.15)
+    assert tables[2]["p"].item() >= tables[0]["p"].item()
+
+
 @pytest.mark.parametrize("strength", (0.9, 0.0))
 def test_the_planted_cue_is_found_and_nothing_where_none_is(strength):
     """A linear model of the market's early reviews, whose attributions are known exactly."""
@@ -178,6 +221,10 @@ def test_bad_input_gets_one_line(explained):
         (lambda: spurious_words(effects, (["a"], [1, 0], [0, 0]), period), "early: 1 texts"),
         (lambda: spurious_words(effects, period, (["a"] * 2, [1, 1], [0, 0])), "later: the labels"),
         (lambda: spurious_words(effects, period, period, minimum=30), "no word stands in 30"),
+        (
+            lambda: spurious_words(effects, period, period, groups=(np.arange(40), [1])),
+            "later: 40 texts but 1 groups",
+        ),
         (
             lambda: spurious_words(effects, (["a", "b"], [0, 1], [np.nan, 0]), period),
             "early: a score is not",
