@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := $(VENV)/.installed-bench
 RUNS := $(or $(RECSYS_RUNS),runs)
 TOO_OLD := $(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=python3.12
 
@@ -43,7 +44,11 @@ lab: $(STAMP)  ## open the workbook in JupyterLab
 data: $(STAMP)  ## fetch the real data sets into runs/data and verify them [NAMES=clothing]
 	@$(BIN)/python -m recsys_lib data get $(NAMES)
 
-bench: $(STAMP)  ## measure speeds against the obvious alternatives, side by side
+$(BENCH): $(STAMP)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,bench]'
+	@touch $@
+
+bench: $(BENCH)  ## measure speeds against the obvious alternatives, side by side
 	@$(BIN)/python -m tests.bench
 
 lint: $(STAMP)  ## check style and formatting, notebooks too

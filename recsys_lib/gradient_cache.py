@@ -9,8 +9,10 @@ forward pass. Gao, Zhang, Han, Callan (2021), arXiv 2101.06983, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -96,6 +98,46 @@ def batch_gradient(
                 part = _seeded(forward, chunks[i], seed, i)
                 part.backward(by_outputs[ends[i] - len(part) : ends[i]])
     return float(value.detach())
+
+
+@dataclass
+class Stored:
+    """Bytes that autograd keeps for a backward pass: `now`, and the `most` at one time."""
+
+    now: int = 0
+    most: int = 0
+
+
+@contextmanager
+def stored_activations(model: torch.nn.Module) -> Iterator[Stored]:
+    """Counts what is kept for the backward pass by what runs inside, on any device.
+
+    The model's own weights do not count, and memory that several kept tensors share counts once.
+    What is in use for a moment only (outputs that no gradient needs, the gradients themselves) is
+    not seen, so a process needs more than this.
+
+    Source: PyTorch's hooks for saved tensors, `torch.autograd.graph.saved_tensors_hooks`.
+    """
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    stored, users = Stored(), Counter()
+
+    class Kept:
+        def __init__(self, tensor: torch.Tensor):
+            memory = tensor.untyped_storage()
+            self.at, self.size = memory.data_ptr(), memory.nbytes()
+            self.tensor = tensor.detach()  # with its graph it would keep itself alive
+            users[self.at] += 1
+            if users[self.at] == 1 and self.at not in weights:
+                stored.now += self.size
+                stored.most = max(stored.most, stored.now)
+
+        def __del__(self) -> None:
+            users[self.at] -= 1
+            if not users[self.at] and self.at not in weights:
+                stored.now -= self.size
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        yield stored
 
 
 def _seeded(forward: Forward, chunk: Chunk, seed: int, number: int) -> torch.Tensor:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
+from recsys_lib.metrics import bootstrap_queries
 from recsys_lib.search.results import NO_ROW, Ranking, check_k, rank_triples, top_k
 from recsys_lib.workbook.errors import InputError
 
@@ -171,7 +172,8 @@ def build_index(
     kind: "flat" compares with every product; "ivf" with the products of the clusters nearest to the
         query; "hnsw" walks a graph.
     lists: IVF: clusters, by default 4 √N (at least 39 products for each, as k-means needs).
-    links: HNSW: neighbors per product. effort: HNSW: candidates while the graph is built.
+    links: HNSW: neighbors per product; on the bottom layer, which holds every product, FAISS keeps
+        up to twice as many. effort: HNSW: candidates while the graph is built.
     seed: IVF: of k-means. threads: by default torch's. With one thread an HNSW graph is the same
         each time; with more, the order in which products join it varies.
     Raises InputError as `exact_search`, and for an unknown kind or an option out of range.
@@ -280,6 +282,7 @@ def compare_indexes(
     k: int = 10,
     breadths: Mapping[str, Sequence[int]] | None = None,
     rounds: int = 50,
+    groups: Sequence[Hashable] | np.ndarray | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> pd.DataFrame:
@@ -289,11 +292,13 @@ def compare_indexes(
     breadths: for "ivf" and "hnsw", the breadths to try; by default 1, 4, 16 and 64 clusters, and
         16, 64 and 256 candidates.
     rounds: queries that are asked one at a time, for the latency.
+    groups: (Q,), of queries that are not independent, such as those that mean the same.
     threads: FAISS's, by default torch's; exact search has those of numpy's BLAS.
 
     Returns a row per size, index and breadth: vectors, index ("exact", "flat", "ivf", "hnsw"),
-    breadth (0 where there is none), recall (mean over queries, at k, against exact), ms_median and
-    ms_p95 (one query alone), ms_batch (per query, all asked at once), build_seconds, megabytes.
+    breadth (0 where there is none), recall (mean over queries, at k, against exact), recall_low and
+    recall_high (its 95 % interval, queries or groups resampled), ms_median and ms_p95 (one query
+    alone), ms_batch (per query, all asked at once), build_seconds, megabytes.
     Raises InputError for a size beyond the vectors.
     """
     tried = {"ivf": (1, 4, 16, 64), "hnsw": (16, 64, 256)} | dict(breadths or {})
@@ -309,7 +314,8 @@ def compare_indexes(
         part = products[:size]
         exact = exact_search(queries, part, k)
         times = _times(lambda q, part=part: exact_search(q, part, k), queries, rounds)
-        rows.append((size, "exact", 0, 1.0, *times, 0.0, part[:1].nbytes * size / 1e6))
+        megabytes = part[:1].nbytes * size / 1e6
+        rows.append((size, "exact", 0, 1.0, 1.0, 1.0, *times, 0.0, megabytes))
         for kind in KINDS:
             index = build_index(part, kind, seed=seed, threads=threads)
             for breadth in tried.get(kind, (None,)):
@@ -319,12 +325,14 @@ def compare_indexes(
                 def ask(q, index=index, breadth=breadth):
                     return index_search(index, q, k, breadth=breadth, threads=threads)
 
-                recall = recall_against(exact, ask(queries)).mean()
+                found = recall_against(exact, ask(queries))
+                recall = bootstrap_queries(found, groups=groups, seed=seed)
                 times = _times(ask, queries, rounds)
-                size_mb = index.nbytes / 1e6
-                rows.append((size, kind, breadth or 0, recall, *times, index.seconds, size_mb))
-    columns = ("vectors", "index", "breadth", "recall", "ms_median", "ms_p95", "ms_batch")
-    return pd.DataFrame(rows, columns=[*columns, "build_seconds", "megabytes"])
+                row = (size, kind, breadth or 0, recall.value, recall.low, recall.high)
+                rows.append((*row, *times, index.seconds, index.nbytes / 1e6))
+    columns = ("vectors", "index", "breadth", "recall", "recall_low", "recall_high", "ms_median")
+    columns = (*columns, "ms_p95", "ms_batch", "build_seconds", "megabytes")
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def clustered_vectors(

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recsys_lib.metrics import bootstrap_queries, ndcg
+from recsys_lib.metrics import bootstrap_queries, holm, ndcg, sign_flip_test
 from recsys_lib.models import embed
 from recsys_lib.search.fusion import reciprocal_rank_fusion
 from recsys_lib.search.index import exact_search, take_vectors
@@ -113,10 +113,12 @@ def choose_weight(
 ) -> tuple[float, pd.DataFrame]:
     """The weight with which the shown lists, put into the order of the personal vectors, have the
     highest mean NDCG@k (the lower one of equals), and a table: weight, ndcg, change (from the first
-    weight, over the same lists), low and high (its 95 % interval, shoppers resampled), lists.
+    weight, over the same lists), low and high (its 95 % interval, shoppers resampled), p_holm (of
+    "no change", `metrics.sign_flip_test` by shopper, corrected for all weights but the first as by
+    `metrics.holm`; NaN for the first), lists.
 
-    wishes, tastes: (L, d), one per shown list. Where the lists with a click are of one shopper, low
-    and high are NaN; they do not allow for the choice among several weights. Clicks favor what
+    wishes, tastes: (L, d), one per shown list. Where the lists with a click are of one shopper,
+    low, high and p_holm are NaN; the intervals do not allow for several weights. Clicks favor what
     stood on top, and lists are shown by fit to the wish: that favors a low weight. Products that
     were never shown cannot win. So this chooses between weights, cautiously; it does not say how
     good the search is. Use lists that no later evaluation sees.
@@ -141,16 +143,21 @@ def choose_weight(
         asked = personal_vectors(wishes, tastes, weight)
         scores = np.einsum("lcd,ld->lc", items, asked)
         values.append(ndcg(shown.gains, scores, k, mask=listed))
-    several = len(np.unique(shown.shopper_id[~np.isnan(values[0])])) > 1
+    clicked = ~np.isnan(values[0])
+    several = len(np.unique(shown.shopper_id[clicked])) > 1
     rows = []
-    for weight, value in zip(weights, values, strict=True):
+    for at, (weight, value) in enumerate(zip(weights, values, strict=True)):
         change = value - values[0]
-        low = high = np.nan
+        low = high = p = np.nan
         if several:
             e = bootstrap_queries(change, groups=shown.shopper_id)
             low, high = e.low, e.high
-        rows.append((weight, np.nanmean(value), np.nanmean(change), low, high, len(value)))
-    table = pd.DataFrame(rows, columns=["weight", "ndcg", "change", "low", "high", "lists"])
+            if at:
+                p = sign_flip_test(change[clicked], groups=shown.shopper_id[clicked])
+        rows.append((weight, np.nanmean(value), np.nanmean(change), low, high, p, len(value)))
+    columns = ["weight", "ndcg", "change", "low", "high", "p_holm", "lists"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["p_holm"] = holm(table["p_holm"])
     return float(table["weight"].iloc[int(np.argmax(table["ndcg"]))]), table
 
 
@@ -193,8 +200,8 @@ def search_for(
     keep_bought: whether to show again what the shopper has.
     max_length: tokens of the wish and the profile that are read; the rest is cut off, with a note.
 
-    A wish of stop words, signs or emoji is answered by its vector alone, with a note; a k above
-    the catalog's size gives all of it.
+    A wish of stop words, signs or emoji only is answered by its vector alone, with a note, whether
+    or not there are `keywords`; a k above the catalog's size gives all of it.
     Raises InputError for an empty wish, an unknown or duplicate product id, vectors that do not
     fit, or an empty catalog.
     """
@@ -234,9 +241,9 @@ def search_for(
     hidden = np.array([], dtype=np.int64) if keep_bought else bought
     depth = min(max(_DEPTH, k) + len(hidden), max(1, len(products)))
     found = exact_search(personal_vectors(asked[:1], taste, weight), parts, depth)
+    if not words(wish):
+        notes.append("the wish has no word to look up; it is ranked by its meaning alone")
     if keywords is not None:
-        if not words(wish):
-            notes.append("the wish has no word to look up; it is ranked by its meaning alone")
         lists = [found, keyword_search(keywords, [wish], depth)]
         found = reciprocal_rank_fusion(lists, depth)
     return Found(_table(found, products, hidden, k), tuple(notes))

@@ -19,6 +19,7 @@ from recsys_lib.biencoder import (
     mean_ndcg,
     relevance_table,
 )
+from recsys_lib.gradient_cache import stored_activations
 from recsys_lib.models import embed, load_encoder
 from recsys_lib.text import encode
 from recsys_lib.training import TrainConfig, TrainingError
@@ -146,28 +147,24 @@ def test_chunks_give_the_gradient_of_the_whole_batch(shop, tiny_encoder, dropout
         assert farthest(got, gradients(model)) > 1e-4
 
 
-class _Held:
-    """Bytes that autograd holds for the backward pass, and their peak."""
-
-    def __init__(self):
-        self.now = self.peak = 0
-
-    def pack(self, tensor):
-        return _Kept(self, tensor)
-
-    def unpack(self, kept):
-        return kept.tensor
-
-
-class _Kept:
-    def __init__(self, held: _Held, tensor: torch.Tensor):
-        self.held, self.tensor = held, tensor
-        self.bytes = tensor.numel() * tensor.element_size()
-        held.now += self.bytes
-        held.peak = max(held.peak, held.now)
-
-    def __del__(self):
-        self.held.now -= self.bytes
+def test_what_is_stored_is_counted_by_hand():
+    """Neither weights nor anything twice; behind the backward pass nothing is left."""
+    layer = torch.nn.Linear(8, 8, bias=False)
+    x = torch.ones(100, 8, requires_grad=True)
+    with stored_activations(layer) as stored:
+        assert stored.now == 0
+        hidden = layer(x)  # stores x, and the weights
+        assert stored.now == 4 * 800
+        value = hidden.exp()  # stores its output
+        assert stored.now == 4 * 1_600
+        total = (hidden * hidden).sum() + value.sum()  # stores hidden, which both factors share
+        assert stored.now == 4 * 2_400
+        with torch.no_grad():
+            layer(x).exp()
+        total.backward()
+        del total, value, hidden
+    assert stored.now == 0
+    assert stored.most == 4 * 2_400
 
 
 def test_memory_is_that_of_a_chunk(shop, tiny_encoder):
@@ -175,12 +172,13 @@ def test_memory_is_that_of_a_chunk(shop, tiny_encoder):
 
     def peak(n: int, chunk_size: int | None) -> int:
         batch, _, _ = some_batch(shop, n, seed=1)
-        held, model = _Held(), tiny_encoder().train()
-        with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
+        model = tiny_encoder().train()
+        with stored_activations(model) as stored:
             biencoder_gradient(
                 model, queries, items, batch, chunk_size=chunk_size, precision="fp32"
             )
-        return held.peak
+        assert stored.now == 0
+        return stored.most
 
     small, large = peak(16, 8), peak(256, 8)
     assert large < 1.5 * small  # the similarities of the pairs grow, the activations do not

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_lib.metrics import bootstrap_queries
 from recsys_lib.search import (
     build_index,
     clustered_vectors,
@@ -266,8 +267,8 @@ def test_the_table_of_indexes(vectors):
         products, queries[:40], sizes=(500, 6_000), breadths={"ivf": (1, 8)}, rounds=3, threads=1
     )
     assert list(table) == [
-        *("vectors", "index", "breadth", "recall", "ms_median", "ms_p95", "ms_batch"),
-        *("build_seconds", "megabytes"),
+        *("vectors", "index", "breadth", "recall", "recall_low", "recall_high"),
+        *("ms_median", "ms_p95", "ms_batch", "build_seconds", "megabytes"),
     ]
     assert not table.isna().any(axis=None)
     assert len(table) == 2 * (1 + 1 + 2 + 3)
@@ -278,6 +279,13 @@ def test_the_table_of_indexes(vectors):
     large = table[table["vectors"] == 6_000].set_index(["index", "breadth"])
     assert large["recall"]["ivf", 1] < large["recall"]["ivf", 8]
     assert large["recall"]["hnsw", 256] > 0.95
+    clusters = build_index(products, "ivf", threads=1)
+    exact = exact_search(queries[:40], products, 10)
+    for breadth in (1, 8):
+        found = index_search(clusters, queries[:40], 10, breadth=breadth, threads=1)
+        wanted = bootstrap_queries(recall_against(exact, found))
+        row = large.loc[("ivf", breadth), ["recall", "recall_low", "recall_high"]]
+        assert row.tolist() == [wanted.value, wanted.low, wanted.high]
     assert (table[["ms_median", "ms_p95", "ms_batch", "megabytes"]] > 0).all(axis=None)
     assert (table["ms_median"] <= table["ms_p95"]).all()
     for options, message in [
@@ -287,6 +295,31 @@ def test_the_table_of_indexes(vectors):
     ]:
         with pytest.raises(InputError, match=message):
             compare_indexes(products, queries, **options)
+
+
+def test_recall_of_queries_that_mean_the_same_is_less_sure(vectors):
+    products, queries = vectors
+    options = {"sizes": (6_000,), "breadths": {"ivf": (1,)}, "rounds": 1, "threads": 1}
+    alone = compare_indexes(products, queries[:40], **options)
+    again = compare_indexes(products, np.repeat(queries[:40], 4, axis=0), **options)
+    told = np.repeat(np.arange(40), 4)
+    grouped = compare_indexes(products, np.repeat(queries[:40], 4, axis=0), groups=told, **options)
+    width = [
+        (t["recall_high"] - t["recall_low"])[t["index"] == "ivf"].item()
+        for t in (alone, again, grouped)
+    ]
+    assert width[1] < 0.7 * width[0]
+    assert width[2] == pytest.approx(width[0], rel=1e-6)
+
+
+def test_hnsw_links_twice_as_many_on_the_bottom_layer(vectors):
+    """So a vector's links take 2 · 4 · links bytes there, which is most of what HNSW adds."""
+    products, _ = vectors
+    graph = build_index(products, "hnsw", links=16, threads=1)
+    assert [graph.engine.hnsw.nb_neighbors(layer) for layer in (0, 1, 2)] == [32, 16, 16]
+    flat = build_index(products)
+    per_vector = (graph.nbytes - flat.nbytes) / len(products)
+    assert 4 * 32 < per_vector < 4 * 32 + 40
 
 
 def test_made_up_vectors_are_clustered_and_grow_at_their_end():

@@ -105,9 +105,12 @@ def test_keywords_are_fused_by_rank(shop):
 
 
 def test_odd_wishes_are_answered_with_a_note(shop):
-    found = ask(shop, "🙂 for the", keywords=keyword_index(NAMES), k=3)
-    assert len(found.table) == 3
-    assert found.notes == ("the wish has no word to look up; it is ranked by its meaning alone",)
+    for wish in ("🙂 for the", "…!", "to be"):
+        for keywords in (None, keyword_index(NAMES)):
+            found = ask(shop, wish, keywords=keywords, k=3)
+            assert len(found.table) == 3
+            (note,) = found.notes
+            assert note == "the wish has no word to look up; it is ranked by its meaning alone"
     found = ask(shop, "navy " * 100, max_length=16)
     assert found.notes == ("the wish has 102 tokens; the first 16 were read",)
 
@@ -199,12 +202,16 @@ def test_the_planted_weight_is_found(personal):
 def test_tastes_of_other_shoppers_do_not_help():
     wishes, tastes, shown, products = clicks(0.4)
     _, table = choose_weight(wishes, tastes[::-1], shown, products)
+    better = (table["change"] > 0) & (table["p_holm"] < 0.05)
+    assert not better.any()
     assert table["ndcg"].iloc[1:].max() <= table["ndcg"][0] + 0.01
 
 
 def test_the_change_from_the_first_weight_has_an_interval_over_shoppers():
     wishes, tastes, shown, products = clicks(0.4)
     _, table = choose_weight(wishes, tastes, shown, products)
+    assert np.isnan(table["p_holm"][0])
+    assert table["p_holm"][4] == pytest.approx(5 / 10_001)  # the least that five tests can have
     assert table["change"].to_numpy() == pytest.approx(table["ndcg"] - table["ndcg"][0])
     assert (table[["change", "low", "high"]].iloc[0] == 0).all()
     at = table.iloc[4]  # the planted weight: better for sure
@@ -213,11 +220,13 @@ def test_the_change_from_the_first_weight_has_an_interval_over_shoppers():
     again = ShownLists(*(np.repeat(x, 8, axis=0) for x in vars(shown).values()))
     _, repeated = choose_weight(np.repeat(wishes, 8, 0), np.repeat(tastes, 8, 0), again, products)
     assert repeated["low"].to_numpy() == pytest.approx(table["low"], abs=1e-9)
+    assert repeated["p_holm"].to_numpy() == pytest.approx(table["p_holm"], nan_ok=True)
     one = ShownLists(shown.query_id, 0 * shown.shopper_id, shown.rows, shown.gains)
-    assert choose_weight(wishes, tastes, one, products)[1][["low", "high"]].isna().all(axis=None)
+    unsure = ["low", "high", "p_holm"]
+    assert choose_weight(wishes, tastes, one, products)[1][unsure].isna().all(axis=None)
     first = np.arange(len(wishes)) == 0  # the only list with a click
     alone = ShownLists(shown.query_id, shown.shopper_id, shown.rows, shown.gains * first[:, None])
-    assert choose_weight(wishes, tastes, alone, products)[1][["low", "high"]].isna().all(axis=None)
+    assert choose_weight(wishes, tastes, alone, products)[1][unsure].isna().all(axis=None)
 
 
 def test_nothing_known_of_the_shoppers_gives_the_lowest_weight():
