@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recsys_lib.models import load_encoder, load_tokenizer
 from recsys_lib.workbook.parameters import declared
 from recsys_lib.workbook.results import executed_results
 from recsys_lib.workbook.running import Outcome, notebook_files
@@ -77,19 +76,6 @@ def tiny(checkpoints):
         return {"model": str(checkpoints["bert"])} if "model" in declared(path) else {}
 
     return parameters
-
-
-@pytest.fixture(scope="module")
-def shallow(tmp_path_factory) -> Path:
-    """The built-in encoder without the upper two thirds of its layers: quicker, and it learns."""
-    folder = tmp_path_factory.mktemp("shallow")
-    encoder = load_encoder()
-    encoder.encoder.layer = encoder.encoder.layer[:2]
-    encoder.config.num_hidden_layers = 2
-    encoder.config.pooling = "mean"
-    encoder.save_pretrained(folder)
-    load_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("path", OWN_TABLE, ids=by_name)
