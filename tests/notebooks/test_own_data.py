@@ -81,8 +81,9 @@ def tiny(checkpoints):
 @pytest.mark.parametrize("path", OWN_TABLE, ids=by_name)
 def test_an_own_table(path, own_file, tiny, shallow, tmp_path):
     file = own_file(300)
-    learns = path.stem == "03_fine_tuning"  # it checks that the model does
-    parameters = COLUMNS | ({"model": str(shallow)} if learns else tiny(path))
+    parameters = COLUMNS | tiny(path)
+    if path.stem == "03_fine_tuning":  # it checks that the model learns; here with another seed,
+        parameters |= {"model": str(shallow), "seed": 7}  # which the market would take minutes for
     check_ran(run(path, tmp_path, dataset=str(file), **parameters), file)
 
 
