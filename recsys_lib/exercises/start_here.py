@@ -14,7 +14,7 @@ from recsys_lib.exercises.answers import as_array, examine, say
 
 # --- 1: a wish of your own ------------------------------------------------------------------------
 
-_EXAMPLE = "something for a long run"
+_EXAMPLES = ("something warm and waterproof for a hike", "something for a long run")
 _CLEARLY = 0.2  # of NDCG@10
 
 
@@ -34,9 +34,10 @@ def check_wishes(
     for name, wish in wishes.items():
         if not isinstance(wish, str) or not wish.strip():
             kind = "nothing" if wish is None else type(wish).__name__
-            return say(False, f"{name} must be a wish in words, such as {_EXAMPLE!r}; got {kind}")
-        if " ".join(wish.lower().split()) == _EXAMPLE:
-            return say(False, f"{name} is the example above; find a wish of your own")
+            example = f"such as {_EXAMPLES[0]!r}"
+            return say(False, f"{name} must be a wish in words, {example}; got {kind}")
+        if " ".join(wish.lower().split()) in _EXAMPLES:
+            return say(False, f"{name} is an example above; find a wish of your own")
     gaps = {}
     for name, wish in wishes.items():
         try:

@@ -1,6 +1,8 @@
 """Every committed notebook keeps every rule, and every rule notices the fault it is there for."""
 
+import base64
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +44,23 @@ def test_ruff_finds_nothing():
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_shows_pictures_of_the_committed_runs():
+    folder = project_folder()
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (folder / "README.md").read_text("utf-8"))
+    assert shown
+    drawn = {
+        base64.b64decode(output.data["image/png"])
+        for path in NOTEBOOKS
+        for _, cell in rules.code_cells(nbformat.read(path, as_version=4))
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    }
+    for name in shown:
+        assert (folder / name).read_bytes() in drawn, (
+            f"{name} is no output of a notebook (any more)"
+        )
 
 
 # What follows holds the rules themselves: a rule that cannot fail keeps nothing.
@@ -102,6 +121,17 @@ def _count(text: str, count: int | None) -> Callable:
     return plant
 
 
+def _lengthen(text: str, lines: int) -> Callable:
+    """Blank lines before the last line of a cell, until it has so many."""
+
+    def plant(notebook):
+        cell = _cell(notebook, text)
+        *first, last = cell.source.splitlines()
+        cell.source = "\n".join([*first, *[""] * (lines - len(first) - 1), last])
+
+    return plant
+
+
 def _record(name: str, value: float | None) -> Callable:
     def plant(notebook):
         rules.recorded_in(notebook)["results"][name] = {"value": value}
@@ -142,6 +172,8 @@ PLANTED = [
         _output("2 + 2", new_output("display_data", {"application/x-widget-view+json": {}})),
     ),
     (rules.short_cells, _replace("two and two", "x" + '")\nprint("' * 25)),
+    (rules.short_cells, _lengthen("2 + 2", rules.MAX_LINES + 1)),
+    (rules.short_cells, _lengthen(SOLUTION, rules.MAX_LINES + 1)),
     (rules.alt_texts, lambda nb: _cell(nb, "plots.show").outputs[0].metadata.clear()),
     (rules.alt_texts, _replace("## A picture", "## A picture\n\n![](shop.png)")),
     (rules.alt_texts, _output("2 + 2", _html('<img src="a.png">'))),
@@ -196,6 +228,14 @@ def test_a_planted_fault_is_noticed(sample, rule, plant):
     assert notebook != before, "the fault was not planted"
     nbformat.write(notebook, sample)
     assert rule(notebook, sample) != []
+
+
+@pytest.mark.parametrize("text", ["2 + 2", SOLUTION])
+def test_a_cell_may_have_as_many_lines_as_the_rule_says(sample, text):
+    notebook = nbformat.read(sample, as_version=4)
+    _lengthen(text, rules.MAX_LINES)(notebook)
+    assert len(_cell(notebook, text.splitlines()[0]).source.splitlines()) == rules.MAX_LINES
+    assert rules.short_cells(notebook, sample) == []
 
 
 def test_a_big_notebook_is_noticed(sample):
