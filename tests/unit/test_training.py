@@ -336,8 +336,9 @@ def test_a_full_disk_under_the_history_is_one_line(parts, tiny_classifier, tmp_p
     opened = Path.open
 
     def on_a_full_disk(path, *args, **kwargs):
-        history = path.name.startswith(".history.csv")
-        return opened(Path("/dev/full") if history else path, *(["wb"] if history else args))
+        if path.name.startswith(".history.csv"):
+            return opened(Path("/dev/full"), "wb")
+        return opened(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", on_a_full_disk)
     config = TrainConfig(epochs=0.5, batch_size=16)
