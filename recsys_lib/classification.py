@@ -165,12 +165,13 @@ def fine_tuned(
     dropout: float | None = 0.0,
     frozen: int | None = None,
     n_train: int | None = None,
+    draw: int = 0,
     keep_weights: bool = True,
     resumable: bool = False,
     runs: Path | None = None,
 ) -> FineTuned:
-    """The classifier fine-tuned on `task` (on `n_train` of its rows, as `tfidf_logistic` draws
-    them), trained once and then kept.
+    """The classifier fine-tuned on `task` (on `n_train` of its rows; `draw` says which, as in
+    `tfidf_logistic`), trained once and then kept.
 
     config.seed also draws the new head. dropout: 0 by default, since a small encoder that reads a
     few thousand texts two or three times does not overfit, and the noise can hold it at chance for
@@ -188,7 +189,8 @@ def fine_tuned(
         "weights": keep_weights,
     }
     key |= {} if frozen is None else {"frozen": frozen}
-    part = task.train.take(_drawn(task.train, n_train))
+    key |= {} if draw == 0 else {"draw": draw}
+    part = task.train.take(_drawn(task.train, n_train, draw))
 
     def build(folder: Path) -> None:
         model = load_classifier(task.model, seed=config.seed, dropout=dropout)

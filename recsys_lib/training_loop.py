@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +27,7 @@ from accelerate.utils import KwargsHandler
 
 from recsys_lib.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
 from recsys_lib.models import parameter_groups
-from recsys_lib.workbook.errors import InputError
+from recsys_lib.workbook.errors import InputError, saving
 from recsys_lib.workbook.files import atomic_write
 from recsys_lib.workbook.progress import progress as progress_bar
 
@@ -198,7 +200,9 @@ def run_steps(
         fused=accelerator.device.type in ("cpu", "cuda"),
     )
     state, best = _begin(folder, resume, inside, optimizer, name, accelerator)
-    writer = _tensorboard(folder, state.step) if accelerator.is_main_process else None
+    log = None
+    if folder is not None and accelerator.is_main_process:
+        log = _TrainingLog(folder / "tensorboard", state.step)
 
     shown = progress and accelerator.is_main_process
     with torch.random.fork_rng(), progress_bar(len(steps), "training", shown=shown) as bar:
@@ -225,14 +229,13 @@ def run_steps(
                 row |= validate()
                 best = _keep_best(inside, row, state, config.patience) or best
             state.history.append(row)
-            _log(writer, row)
+            if log is not None:
+                log.write(row)
             if folder is not None and _checkpoint_is_due(state, len(steps), due, config):
                 _save(folder, inside, optimizer, state, best, name, accelerator)
             bar.update(1, f"loss {row['loss']:.3f}")
             if on_step is not None:
                 on_step(state.step)
-    if writer is not None:
-        writer.close()
     if best is not None:
         inside.load_state_dict(best)
     inside.eval()
@@ -309,7 +312,8 @@ def _begin(
     if folder is None:
         return _State(), None
     if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
+        with saving("the training run", folder):
+            folder.mkdir(parents=True, exist_ok=True)
         clear_checkpoints(folder, leftovers_only=resume)
     accelerator.wait_for_everyone()
     found = load_checkpoint(folder, identity, model=model, optimizer=optimizer)
@@ -340,21 +344,35 @@ def _save(
     accelerator.wait_for_everyone()
 
 
-def _tensorboard(folder: Path | None, step: int):
-    if folder is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed here only
+class _TrainingLog:
+    """TensorBoard's log of a run, in a new file of its own; each row is on the disk when `write`
+    returns. `SummaryWriter` writes in another thread, whose errors nobody can catch.
 
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    done: steps of the run so far; points of older logs in the folder beyond them do not count.
+    """
 
+    def __init__(self, folder: Path, done: int):
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # slow to import
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-def _log(writer, row: dict) -> None:
-    if writer is None:
-        return
-    for name in ("loss", "lr", "grad_norm", "valid_loss", "valid_metric"):
-        if name in row:
-            tag = name.replace("valid_", "valid/") if name.startswith("valid_") else f"train/{name}"
-            writer.add_scalar(tag, row[name], row["step"])
+        self._event, self._records = Event, RecordWriter
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self._file = folder / name
+        with saving("the training log", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._append(file_version="brain.Event:2")
+        self._append(step=done + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, row: dict) -> None:
+        names = ("loss", "lr", "grad_norm", "valid_loss", "valid_metric")
+        tags = {name: f"train/{name}".replace("train/valid_", "valid/") for name in names}
+        points = [{"tag": tags[k], "simple_value": row[k]} for k in names if k in row]
+        self._append(step=row["step"], summary={"value": points})
+
+    def _append(self, **content: object) -> None:
+        event = self._event(wall_time=time.time(), **content)
+        with saving("the training log", self._file.parent), self._file.open("ab") as file:
+            self._records(file).write(event.SerializeToString())
 
 
 def _result(state: _State) -> FitResult:

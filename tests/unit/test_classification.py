@@ -198,6 +198,25 @@ def test_fine_tuning_finds_the_signal_and_is_done_once(small_model, monkeypatch)
         fine_tuned(task, dataclasses.replace(config, seed=1))
     with pytest.raises(AssertionError, match="trained again"):
         fine_tuned(task, config, n_train=100)
+    with pytest.raises(AssertionError, match="trained again"):
+        fine_tuned(task, config, draw=1)
+
+
+def test_fine_tuning_learns_from_the_rows_that_were_drawn(small_model, monkeypatch):
+    task = prepare(reviews(), seed=0, model=small_model)
+    seen = []
+
+    def stop(_model, encoded, labels, **_options):
+        seen.append((encoded.ids.tolist(), labels.tolist()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classification, "fit", stop)
+    for draw in (0, 1):
+        with pytest.raises(KeyboardInterrupt):
+            fine_tuned(task, TrainConfig(), n_train=40, draw=draw)
+        part = task.train.take(classification._drawn(task.train, 40, draw))
+        assert seen[draw] == (part.encoded.ids.tolist(), part.labels.tolist())
+    assert seen[0] != seen[1]
 
 
 def test_saved_weights_give_the_saved_scores(small_model):

@@ -1,10 +1,12 @@
 """The loop against transformers' Trainer, against itself interrupted, and against bad input."""
 
+import errno
 import math
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -294,6 +296,56 @@ def test_a_full_disk_keeps_the_checkpoint_before(parts, tiny_classifier, tmp_pat
     load_file(tmp_path / "checkpoint-00000004" / "model.safetensors")
 
 
+@pytest.mark.parametrize("rows", [-2, 0, 5])
+def test_a_full_disk_under_the_training_log_is_one_line(
+    parts, tiny_classifier, tmp_path, monkeypatch, capfd, rows
+):
+    """The kernel itself answers ENOSPC: after so many rows the log is written to /dev/full."""
+    (train, labels), _ = parts
+    opened, logged = Path.open, []
+
+    def on_a_disk_that_fills_up(path, *args, **kwargs):
+        if path.parent.name == "tensorboard":
+            logged.append(path)
+            path = Path("/dev/full") if len(logged) > rows + 2 else path  # two entries at the start
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", on_a_disk_that_fills_up)
+    config = TrainConfig(epochs=1, batch_size=16, checkpoint_every=4)
+    with pytest.raises(InputError, match=r"the disk is full: the training log .* RECSYS_RUNS"):
+        fit(tiny_classifier(), train, labels, config=config, run_dir=tmp_path, progress=False)
+    assert len(logged) == rows + 3
+    kept = ["checkpoint-00000004"] if rows > 4 else []
+    assert [p.name for p in tmp_path.glob("checkpoint-*")] == kept
+    assert capfd.readouterr().err == ""  # no traceback of another thread either
+
+
+def test_a_full_disk_for_the_run_folder_is_one_line(parts, tiny_classifier, tmp_path, monkeypatch):
+    (train, labels), _ = parts
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(InputError, match="the disk is full: the training run"):
+        fit(tiny_classifier(), train, labels, config=FAST, run_dir=tmp_path / "new" / "run")
+
+
+def test_a_full_disk_under_the_history_is_one_line(parts, tiny_classifier, tmp_path, monkeypatch):
+    (train, labels), _ = parts
+    opened = Path.open
+
+    def on_a_full_disk(path, *args, **kwargs):
+        if path.name.startswith(".history.csv"):
+            return opened(Path("/dev/full"), "wb")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", on_a_full_disk)
+    config = TrainConfig(epochs=0.5, batch_size=16)
+    with pytest.raises(InputError, match=r"the disk is full: history\.csv"):
+        fit(tiny_classifier(), train, labels, config=config, run_dir=tmp_path, progress=False)
+
+
 def test_another_run_in_the_folder_is_refused_and_kept(parts, tiny_classifier, tmp_path):
     (train, labels), _ = parts
     config = TrainConfig(epochs=0.5, batch_size=16)
@@ -399,6 +451,25 @@ def test_tensorboard_has_the_curves(parts, tiny_classifier, tmp_path):
     }
     logged = [event.value for event in log.Scalars("train/loss")]
     assert logged == pytest.approx(result.history["loss"].tolist(), rel=1e-6)
+
+
+def test_the_log_of_a_resumed_run_has_each_step_once(parts, tiny_classifier, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (train, labels), _ = parts
+    config = TrainConfig(epochs=1, batch_size=16, checkpoint_every=4, precision="fp32")
+
+    def die(step):
+        if step == 7:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        fit(tiny_classifier(), train, labels, config=config, run_dir=tmp_path, on_step=die)
+    half = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [point.step for point in half.Scalars("train/loss")] == list(range(1, 8))
+    result = fit(tiny_classifier(), train, labels, config=config, run_dir=tmp_path)
+    log = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [point.step for point in log.Scalars("train/loss")] == list(range(1, result.steps + 1))
 
 
 def test_predict_does_not_depend_on_the_batches(parts, tiny_classifier):
