@@ -283,7 +283,7 @@ def _table_rows(payload: dict, comparison: pd.DataFrame | None) -> list[list[str
         if "low" in entry:
             level = entry.get("level") or 0.95
             low, high = format_number(entry["low"]), format_number(entry["high"])
-            interval = f"[{low}, {high}]" + (f" ({level:.0%})" if level != 0.95 else "")
+            interval = f"[{low}, {high}]" + (f" ({100 * level:g}%)" if level != 0.95 else "")
         unit = f" {entry['unit']}" if "unit" in entry else ""
         row = [name, format_number(entry["value"]) + unit, interval]
         if comparison is not None:
