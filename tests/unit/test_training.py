@@ -472,6 +472,21 @@ def test_the_log_of_a_resumed_run_has_each_step_once(parts, tiny_classifier, tmp
     assert [point.step for point in log.Scalars("train/loss")] == list(range(1, result.steps + 1))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_attention_is_plain_in_bf16_on_a_cpu_and_pytorchs_choice_elsewhere(
+    parts, tiny_classifier, precision
+):
+    """By PyTorch's own switch, in a training step, a prediction and afterwards."""
+    (train, labels), (held_out, _) = parts
+    model, fused = tiny_classifier(), {True: set(), False: set()}
+    model.register_forward_hook(
+        lambda module, *_: fused[module.training].add(torch.backends.cuda.flash_sdp_enabled())
+    )
+    fit(model, train, labels, config=TrainConfig(epochs=0.2, precision=precision), progress=False)
+    predict(model, held_out)
+    assert fused == {True: {precision == "fp32"}, False: {True}}
+
+
 def test_predict_does_not_depend_on_the_batches(parts, tiny_classifier):
     (train, _), _ = parts
     model = tiny_classifier(dropout=0.5).train()
