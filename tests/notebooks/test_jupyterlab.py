@@ -204,9 +204,9 @@ def test_the_first_notebook_runs_and_its_pictures_appear(lab):
     figures = [picture for picture in lab.pictures() if not picture["alt"]]
     assert len(figures) == len(drawn)
     assert min(picture["width"] for picture in figures) > 300
-    assert "9 of 9 compared numbers are in their expected band." in lab.seen(
-        "document.querySelector('.jp-Notebook').innerText"
-    )
+    told = lab.seen("document.querySelector('.jp-Notebook').innerText")
+    inside, compared = re.search(r"(\d+) of (\d+) compared numbers are in their", told).groups()
+    assert int(inside) == int(compared) >= 9
     assert lab.complaints() == []
     assert START_HERE.read_bytes() == before
 
