@@ -16,7 +16,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,10 +24,9 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import KwargsHandler
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recsys_lib.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
-from recsys_lib.models import autocast, parameter_groups
+from recsys_lib.models import parameter_groups
 from recsys_lib.workbook.errors import InputError, saving
 from recsys_lib.workbook.files import atomic_write
 from recsys_lib.workbook.progress import progress as progress_bar
@@ -215,8 +213,7 @@ def run_steps(
             torch.manual_seed(step_seed(config.seed, state.step, accelerator.process_index))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(state.step, len(steps), config)
-            with _attention(accelerator.device, config.precision):
-                row = {"loss": gradient(model, state.step, batches)}
+            row = {"loss": gradient(model, state.step, batches)}
             row["examples"] = sum(len(rows) for rows in batches)
             row["grad_norm"] = float(accelerator.clip_grad_norm_(inside.parameters(), config.clip))
             _stop_if_not_finite(row, state.step, batches, config)
@@ -243,15 +240,6 @@ def run_steps(
         inside.load_state_dict(best)
     inside.eval()
     return _result(state)
-
-
-def _attention(device: torch.device, precision: str) -> AbstractContextManager:
-    """How a training step computes attention: on a CPU in bf16 by plain products, elsewhere as
-    PyTorch chooses. Its fused attention is slow backwards there: on the reviews of `clothing`
-    training is 1.12 times as fast without it (1.10 to 1.15 in four turns side by side)."""
-    with autocast(device, precision):
-        in_bf16 = torch.is_autocast_enabled(device.type)
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and in_bf16 else nullcontext()
 
 
 def step_seed(*numbers: int) -> int:

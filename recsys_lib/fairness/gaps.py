@@ -414,7 +414,9 @@ def _law(draws: Draws, g: int, at: int) -> tuple[np.ndarray, np.ndarray, float] 
     law = hypergeom(rows, all_hits, own)
     count = np.arange(max(0, own + all_hits - rows), min(own, all_hits) + 1)
     gap = count / own - (all_hits - count) / (rows - own)
-    return gap, law.pmf(count), float(law.std() * (1 / own + 1 / (rows - own)))
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a kurtosis that nobody asked for
+        spread = float(law.std() * (1 / own + 1 / (rows - own)))
+    return gap, law.pmf(count), spread
 
 
 def _spreads(draws: Draws, known: np.ndarray) -> np.ndarray:
