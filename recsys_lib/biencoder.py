@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from recsys_lib.gradient_cache import Chunk, batch_gradient, make_chunks
 from recsys_lib.losses import info_nce
 from recsys_lib.metrics import ndcg
-from recsys_lib.models import attention, autocast, check_pooling, embed, pool
+from recsys_lib.models import attention_backend, autocast, check_pooling, embed, pool
 from recsys_lib.text import Encoded, collate
 from recsys_lib.training import plan_steps
 from recsys_lib.training_loop import (
@@ -260,7 +260,7 @@ def biencoder_gradient(
 
     def forward(chunk: Chunk) -> torch.Tensor:
         inputs = {key: value.to(device) for key, value in collate(*chunk, multiple_of=8).items()}
-        with autocast(device, precision), attention(model, inputs["input_ids"]):
+        with autocast(device, precision), attention_backend(model, inputs["input_ids"]):
             states = model(**inputs).last_hidden_state
         return pool(states, inputs["attention_mask"], pooling)
 

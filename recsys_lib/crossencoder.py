@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from recsys_lib.gradient_cache import Chunk, batch_gradient, make_chunks
 from recsys_lib.losses import bce_with_logits, lambdarank, listnet, ranknet
 from recsys_lib.metrics import ndcg
-from recsys_lib.models import attention, autocast
+from recsys_lib.models import attention_backend, autocast
 from recsys_lib.text import Encoded, collate, encode
 from recsys_lib.training import plan_steps, predict
 from recsys_lib.training_loop import (
@@ -271,7 +271,7 @@ def _add_gradient(
         batch = collate(*chunk, multiple_of=8)
         batch = {key: value.to(accelerator.device) for key, value in batch.items()}
         ids = batch["input_ids"]
-        with autocast(accelerator.device, precision), attention(model, ids):
+        with autocast(accelerator.device, precision), attention_backend(model, ids):
             logits = model(**batch).logits
         return logits.float().squeeze(-1)
 

@@ -17,7 +17,6 @@ import re
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -300,7 +299,9 @@ def autocast(device: torch.device | str, precision: str = "auto") -> torch.autoc
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16)
 
 
-def attention(model: torch.nn.Module, ids: torch.Tensor) -> AbstractContextManager:
+def attention_backend(
+    model: torch.nn.Module, ids: torch.Tensor
+) -> contextlib.AbstractContextManager:
     """How a forward pass over ids (n, T) inside `autocast` computes attention.
 
     In training, on a CPU in bf16, by plain products, elsewhere as PyTorch chooses. Its fused
@@ -310,7 +311,8 @@ def attention(model: torch.nn.Module, ids: torch.Tensor) -> AbstractContextManag
     """
     few = ids.shape[0] * ids.shape[1] ** 2 <= _FEW_PAIRS
     in_bf16 = ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    return sdpa_kernel(SDPBackend.MATH) if model.training and in_bf16 and few else nullcontext()
+    plain = model.training and in_bf16 and few
+    return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()
 
 
 def embed(

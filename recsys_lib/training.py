@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from recsys_lib.losses import bce_with_logits
 from recsys_lib.metrics import auc
-from recsys_lib.models import attention, autocast, evaluating
+from recsys_lib.models import attention_backend, autocast, evaluating
 from recsys_lib.text import Encoded, collate, make_batches
 from recsys_lib.training_loop import (
     FitResult,
@@ -165,7 +165,7 @@ def _logits(
     # few widths: the allocator finds blocks it gave back, which halves the memory of a long run
     batch = collate(encoded, rows, multiple_of=8)
     batch = {key: value.to(device) for key, value in batch.items()}
-    with autocast(device, precision), attention(model, batch["input_ids"]):
+    with autocast(device, precision), attention_backend(model, batch["input_ids"]):
         logits = model(**batch).logits
     return logits.float().squeeze(-1) if logits.shape[-1] == 1 else logits.float()
 

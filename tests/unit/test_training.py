@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, get_schedu
 
 from recsys_lib import training_loop
 from recsys_lib.losses import bce_with_logits
+from recsys_lib.models import attention_backend
 from recsys_lib.text import collate, encode
 from recsys_lib.training import TrainConfig, TrainingError, fit, learning_rate, plan_steps, predict
 from recsys_lib.workbook import InputError
@@ -485,6 +486,17 @@ def test_attention_is_plain_in_bf16_on_a_cpu_and_pytorchs_choice_elsewhere(
     fit(model, train, labels, config=TrainConfig(epochs=0.2, precision=precision), progress=False)
     predict(model, held_out)
     assert fused == {True: {precision == "fp32"}, False: {True}}
+
+
+def test_attention_over_many_pairs_is_not_plain():
+    """Plain attention stores a weight per pair of tokens: not for a batch of long texts."""
+    model = torch.nn.Linear(1, 1).train()
+    for rows, plain in ((2, True), (3, False)):
+        with (
+            torch.autocast("cpu", dtype=torch.bfloat16),
+            attention_backend(model, torch.zeros(rows, 512, dtype=torch.int64)),
+        ):
+            assert torch.backends.cuda.flash_sdp_enabled() is not plain
 
 
 def test_predict_does_not_depend_on_the_batches(parts, tiny_classifier):
