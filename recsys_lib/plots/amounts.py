@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from recsys_lib.plots.labels import wrap
-from recsys_lib.plots.style import COLORS, look, set_axes, set_legend, set_title
+from recsys_lib.plots.style import (
+    COLORS,
+    decimals_of,
+    look,
+    number,
+    set_axes,
+    set_legend,
+    set_title,
+)
 
 
 def intervals(
@@ -32,11 +40,10 @@ def intervals(
     ax.hlines(rows, low, high, color=COLORS["blue"], lw=2.5)
     ax.plot(value, rows, "o", color=COLORS["blue"], ms=7)
     span = np.nanmax([*high, *value]) - np.nanmin([*low, *value])
-    digits = int(np.clip(1 - np.floor(np.log10(span)), 0, 4)) if span > 0 else 3
-    sign = "+" if reference == 0 else ""  # differences carry their sign
-    for row, number in zip(rows, value, strict=True):
-        text = f"{number:{sign}.{digits}f}".replace("-", "−")
-        ax.annotate(text, (number, row), (0, 7), textcoords="offset points",
+    decimals = decimals_of(span) if span > 0 else 3
+    for row, estimate in zip(rows, value, strict=True):
+        text = number(estimate, decimals, signed=reference == 0)  # differences carry their sign
+        ax.annotate(text, (estimate, row), (0, 7), textcoords="offset points",
                     ha="center", size=9,
                     bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
     ax.set_yticks(rows, table["name"])

@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from recsys_lib.plots.labels import wrap
-from recsys_lib.plots.style import COLORS, look, need_columns, set_axes, set_legend, set_title
+from recsys_lib.plots.style import (
+    COLORS,
+    look,
+    need_columns,
+    number,
+    set_axes,
+    set_legend,
+    set_title,
+)
 
 _SIGNED = LinearSegmentedColormap.from_list(
     "down and up", [COLORS["vermilion"], "#FFFFFF", COLORS["sky"]]
@@ -76,8 +84,7 @@ def word_pairs(
     image = ax.imshow(values, cmap=_SIGNED, aspect="auto", vmin=-limit, vmax=limit)
     for (row, column), value in np.ndenumerate(values):
         if round(value, decimals):
-            text = f"{value:.{decimals}f}".replace("-", "−")
-            ax.text(column, row, text, ha="center", va="center", size=9)
+            ax.text(column, row, number(value, decimals), ha="center", va="center", size=9)
     for axis, names in ((ax.xaxis, table.columns), (ax.yaxis, table.index)):
         axis.set_ticks(range(len(names)), [wrap(name, 18, 2) for name in names], parse_math=False)
     ax.tick_params(axis="x", rotation=40)

@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recsys_lib.plots.labels import wrap
-from recsys_lib.plots.style import COLORS, LINES, MARKERS, look, need_columns, set_axes, set_title
+from recsys_lib.plots.style import (
+    COLORS,
+    LINES,
+    MARKERS,
+    look,
+    need_columns,
+    number,
+    set_axes,
+    set_title,
+)
 
 
 def group_panels(
@@ -117,7 +126,7 @@ def worlds(
                 linestyle=style["linestyle"], label=name)  # fmt: skip
         ax.axvline(truths[name], color=style["color"], linestyle=style["linestyle"], lw=1.5)
         ax.plot(truths[name], ax.get_ylim()[1] * 0.02, style["marker"], color=style["color"], ms=8,
-                label=f"true: {truths[name]:+.3f}".replace("-", "−"))  # fmt: skip
+                label=f"true: {number(truths[name], 3, signed=True)}")  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(6))
     set_axes(ax, xlabel, "worlds")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -12,7 +12,15 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from recsys_lib.plots.labels import name_ends, wrap
-from recsys_lib.plots.style import COLORS, look, need_columns, set_axes, set_title
+from recsys_lib.plots.style import (
+    COLORS,
+    decimals_of,
+    look,
+    need_columns,
+    number,
+    set_axes,
+    set_title,
+)
 
 SCALE = ("not relevant", "partly", "mostly", "just right")
 
@@ -76,7 +84,8 @@ def win_loss(
         ax.vlines(at, below, above, color=COLORS["black"], lw=1.8)
         ax.plot([at, at], [below, above], "_", color=COLORS["black"], ms=8, mew=1.8)
         ax.plot(at, value, "D", color=COLORS["black"], ms=4)
-        text = f"mean\n{value:+.3f}\n[{below:+.3f}, {above:+.3f}]".replace("-", "−")
+        printed = [number(end, 3, signed=True) for end in mean]
+        text = "mean\n{}\n[{}, {}]".format(*printed)
         ax.annotate(text, (at, value), (1.01, value), textcoords=ax.get_yaxis_transform(),
                     va="center", size=10)  # fmt: skip
     set_title(fig, title)
@@ -223,13 +232,11 @@ def grouped_intervals(
     if reference is not None:
         low, top = min(low, reference), max(top, reference)
     room = (top - low) or abs(top) or 1
-    digits = int(np.clip(1 - np.floor(np.log10(room)), 0, 4))
-    format = f"{{:{'+' if reference == 0 else ''}.{digits}f}}"  # differences carry their sign
     for ax in axes.flat[len(groups) :]:
         ax.set_visible(False)
     for ax, group in zip(axes.flat, groups, strict=False):
         rows = table[table["group"] == group].set_index("name").reindex(names)
-        _forest(ax, rows, reference, format)
+        _forest(ax, rows, reference, decimals_of(room))
         ax.set_title(_group_title(group, rows["n"].dropna()), size=10, parse_math=False)
     axes[0, 0].set_xlim(low - 0.06 * room, top + 0.06 * room)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
@@ -367,7 +374,7 @@ def _grade(ax: Axes, x: float, y: float, grade: float, colors: Sequence[str]) ->
             bbox={"fc": color if known else "white", "ec": color, "pad": 1.5})  # fmt: skip
 
 
-def _forest(ax: Axes, rows: pd.DataFrame, reference: float | None, format: str) -> None:
+def _forest(ax: Axes, rows: pd.DataFrame, reference: float | None, decimals: int) -> None:
     """The estimates of one panel, from top to bottom, with their numbers on the right."""
     if reference is not None:
         ax.axvline(reference, color=COLORS["black"], lw=1, ls="--")
@@ -377,8 +384,9 @@ def _forest(ax: Axes, rows: pd.DataFrame, reference: float | None, format: str) 
     ax.hlines(at, low, high, color=COLORS["blue"], lw=1.8)
     ax.plot([low, high], [at, at], "|", color=COLORS["blue"], ms=6, mew=1.8)
     ax.plot(value, at, "o", color=COLORS["blue"], ms=4)
-    for row, number in zip(at, value, strict=True):
-        text = "–" if np.isnan(number) else format.format(number).replace("-", "−")
+    for row, estimate in zip(at, value, strict=True):
+        signed = reference == 0  # differences carry their sign
+        text = "–" if np.isnan(estimate) else number(estimate, decimals, signed=signed)
         ax.annotate(text, (1.02, row), xycoords=ax.get_yaxis_transform(), va="center", size=9)
     ax.grid(axis="y", visible=False)
 

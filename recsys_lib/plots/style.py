@@ -1,10 +1,12 @@
 """The workbook's one style, and how a picture gets into a notebook."""
 
 import io
+import re
 import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython import display
@@ -87,8 +89,19 @@ def look(index: int) -> dict[str, object]:
 def set_title(fig: Figure, title: str) -> None:
     """The finding, over the whole figure, in as many lines as its width asks for."""
     width = int(fig.get_figwidth() * 9)  # letters of bold 12 points, with some room
-    wrapped = "\n".join(textwrap.wrap(title, width))
+    printed = re.sub(r"(?<![\w)])-(?=[\d.])", "−", title)  # a minus, where a number begins with it
+    wrapped = "\n".join(textwrap.wrap(printed, width))
     fig.suptitle(wrapped, x=0.01, ha="left", weight="bold", size=12)
+
+
+def number(value: float, decimals: int, *, signed: bool = False) -> str:
+    """The value as it stands in a picture: with a minus, not a hyphen, and none before a zero."""
+    return f"{value:{'+' if signed else ''}z.{decimals}f}".replace("-", "−")
+
+
+def decimals_of(span: float) -> int:
+    """Decimals that divide a range of `span` into at least fifteen steps; four at most."""
+    return int(np.clip(np.ceil(np.log10(15 / span)), 0, 4))
 
 
 def set_axes(ax: Axes, xlabel: str, ylabel: str, *, ylim: tuple | None = None) -> None:

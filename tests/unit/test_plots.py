@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
 from recsys_lib import plots
+from recsys_lib.plots.style import decimals_of, number
 
 Z = np.linspace(-4, 4, 50)
 HALF = np.linspace(0, 1, 50)
@@ -314,3 +315,28 @@ def test_negative_bars_start_at_zero():
     low, high = fig.axes[0].get_xlim()
     assert low <= -1 < 2 <= high
     assert {bar.get_x() for bar in fig.axes[0].patches} == {0}
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "signed", "printed"),
+    [
+        (-0.039, 2, False, "−0.04"),
+        (-0.001, 2, True, "+0.00"),
+        (-0.4, 0, False, "0"),
+        (0.5, 1, True, "+0.5"),
+    ],
+)
+def test_a_number_has_a_minus_and_none_before_a_zero(value, decimals, signed, printed):
+    assert number(value, decimals, signed=signed) == printed
+
+
+@pytest.mark.parametrize(
+    ("span", "decimals"), [(120, 0), (4.5, 1), (1.2, 2), (0.2, 2), (0.05, 3), (1e-9, 4)]
+)
+def test_numbers_tell_fifteen_steps_of_their_range_apart(span, decimals):
+    assert decimals_of(span) == decimals
+
+
+def test_a_title_has_a_minus_where_a_number_begins_with_it():
+    fig = plots.lines(Z, {"a": Z}, title="age 18-29: -0.04 [-.1, x-2]", xlabel="x", ylabel="y")
+    assert fig.get_suptitle() == "age 18-29: −0.04 [−.1, x-2]"

@@ -392,8 +392,8 @@ def test_names_of_two_lines_do_not_touch():
 def test_a_system_without_a_group_leaves_its_line_empty():
     table = grouped(["typo", "synonym"], ["a", "b"]).iloc[:3]
     fig = plots.grouped_intervals(table, title=TITLE, xlabel="x", reference=0)
-    assert texts(fig.axes[0]) == ["+0.00", "+0.10"]
-    assert texts(fig.axes[1]) == ["+0.05", "–"]
+    assert texts(fig.axes[0]) == ["+0.000", "+0.100"]
+    assert texts(fig.axes[1]) == ["+0.050", "–"]
 
 
 def test_groups_that_cannot_be_drawn():
