@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from recsys_lib.fairness.audit import Audit
 from recsys_lib.fairness.gaps import GAP, NOT_SHOWN, NOT_TESTABLE, POWER
+from recsys_lib.metrics import format_p
 from recsys_lib.workbook import InputError, atomic_write
 
 # measure → words for it, and whether it is shown in percent
@@ -87,7 +88,7 @@ def report_table(audit: Audit, *, positive: str = "1") -> pd.DataFrame:
                 "group": _number(row["first"], row["metric"]),
                 "others": _number(row["second"], row["metric"]),
                 "difference": _interval(row),
-                "chance": _chance(row["p_holm"]),
+                "chance": format_p(row["p_holm"]),
                 "could have been missed": _missed(row),
             }
         else:
@@ -235,7 +236,7 @@ def _sentence(row: dict, audit: Audit, positive: str) -> str:
     return (
         f"{who} — {words}: {a} against {b}, a difference of {_interval(row, audit.level)}. "
         f"If {row['sensitive']} meant nothing, one this clear would turn up in "
-        f"{_how_often(row['p_holm'])} of 100 such audits ({_chance(row['p_holm'])})."
+        f"{_how_often(row['p_holm'])} of 100 such audits ({format_p(row['p_holm'])})."
     )
 
 
@@ -273,10 +274,6 @@ def _missed(row: dict) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.6g}%"  # 99.5 % and 0.5 % are neither 100 % nor 0 %
-
-
-def _chance(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def _how_often(p: float) -> str:

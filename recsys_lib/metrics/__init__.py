@@ -8,7 +8,7 @@
     ``best_threshold``
 ``intervals`` (how far may a number be trusted, does A beat B):
     ``Estimate``, ``bootstrap``, ``bootstrap_mean``, ``paired_bootstrap``, ``permutation_test``,
-    ``sign_flip_test``
+    ``sign_flip_test``, ``holm``, ``format_p``
 ``ranking`` (graded relevance; one list, padded lists or long rows):
     ``precision_at_k``, ``recall_at_k``, ``hit_rate_at_k``, ``reciprocal_rank``,
     ``average_precision_at_k``, ``dcg``, ``ndcg``, ``rbp``, ``err``
@@ -49,6 +49,7 @@ from recsys_lib.metrics.intervals import (
     bootstrap,
     bootstrap_difference,
     bootstrap_mean,
+    format_p,
     holm,
     paired_bootstrap,
     permutation_test,
@@ -97,6 +98,7 @@ __all__ = [
     "expected_calibration_error",
     "f1",
     "fit_temperature",
+    "format_p",
     "hit_rate_at_k",
     "holm",
     "log_loss",

@@ -321,6 +321,11 @@ def holm(p: ArrayLike) -> np.ndarray:
     return adjusted
 
 
+def format_p(p: float) -> str:
+    """A p value as a sentence says it: "p < 0.001", "p = 0.012", "p = 0.48"; never a p of 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
 # ----------------------------------------------------------------------------- helpers
 
 

@@ -505,3 +505,11 @@ def test_batched_and_padded_lists_equal_single_ones():
         metrics.dcg(gains, scores, mask=mask),
         [metrics.dcg(g[m], s[m]) for g, s, m in zip(gains, scores, mask, strict=True)],
     )
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [(0.0, "p < 0.001"), (0.00049, "p < 0.001"), (0.0116, "p = 0.012"), (0.477, "p = 0.48")],
+)
+def test_a_p_value_is_never_printed_as_zero(p, said):
+    assert metrics.format_p(p) == said
