@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import KwargsHandler
 
 from recsys_lib.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
@@ -135,10 +136,13 @@ class _State:
 
 def make_accelerator(*handlers: KwargsHandler) -> Accelerator:
     """What places the model and joins the processes. `TrainConfig.precision` alone says how to
-    compute: the launcher's mixed precision would be a second one, inside the model.
+    compute: the launcher's mixed precision would be a second one, inside the model, and so would be
+    that which a ``Trainer`` leaves to the whole process.
 
     handlers: options of `accelerate` for how the processes are joined.
     """
+    if is_initialized() and AcceleratorState().mixed_precision != "no":
+        AcceleratorState._reset_state()  # as Trainer itself does; Accelerator would refuse ours
     return Accelerator(mixed_precision="no", kwargs_handlers=list(handlers))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 
@@ -188,6 +189,21 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator_alone(parts,
     assert torch.equal(torch.get_rng_state(), state)
     assert same_bits(weights(models[0]), weights(models[1]))
     assert not same_bits(weights(models[0]), weights(models[2]))
+
+
+def test_a_trainer_before_does_not_decide_how_fit_computes(
+    parts, tiny_classifier, tmp_path, monkeypatch
+):
+    """Its precision stays in the process; accelerate refuses another one, in a traceback."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # which the arguments overwrite
+    (train, labels), _ = parts
+    config = TrainConfig(epochs=0.25, batch_size=16, seed=5, precision="fp32")
+    models = [tiny_classifier() for _ in range(2)]
+    fit(models[0], train, labels, config=config)
+    TrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=True, report_to=[]).device  # noqa: B018
+    Accelerator(mixed_precision="bf16", cpu=True)  # what Trainer makes of these arguments
+    fit(models[1], train, labels, config=config)
+    assert same_bits(weights(models[0]), weights(models[1]))
 
 
 class _Killed(BaseException):
