@@ -323,13 +323,16 @@ def embed(
     precision: str = "auto",
     pooling: str = "mean",
     normalize: bool = True,
+    whole_batches: bool = False,
     progress: bool = False,
 ) -> np.ndarray:
     """One vector per text, (n, width) float32, in the order of the texts.
 
     batch_tokens: cells of one batch, padding included; None: `cells_per_batch` of the device.
     pooling: "mean" over a text's tokens (what the built-in model was trained with) or "first" (the
-    [CLS] token). normalize: to length 1, so that a dot product is a cosine.
+    [CLS] token). normalize: to length 1, so that a dot product is a cosine. whole_batches: fill the
+    last of several batches up with copies of a text. PyTorch keeps kernels for every shape it meets
+    (2 MB each on a CPU), so calls without end would meet shapes without end.
     Raises InputError for an unknown pooling, or a text of more tokens than the model has positions.
     """
     check_pooling(pooling)
@@ -351,11 +354,15 @@ def embed(
         progress_bar(len(encoded), "embedding", shown=progress) as bar,
     ):
         for rows in batches:
-            batch = {key: value.to(device) for key, value in collate(encoded, rows).items()}
+            read = rows
+            if whole_batches and len(batches) > 1:
+                room = batch_tokens // int(encoded.lengths[rows].max())
+                read = np.pad(rows, (0, max(0, room - len(rows))), mode="edge")
+            batch = {key: value.to(device) for key, value in collate(encoded, read).items()}
             vectors = pool(model(**batch).last_hidden_state, batch["attention_mask"], pooling)
             if normalize:
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
-            out[rows] = vectors.cpu().numpy()
+            out[rows] = vectors[: len(rows)].cpu().numpy()
             bar.update(len(rows))
     return out
 

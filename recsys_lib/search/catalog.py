@@ -198,6 +198,7 @@ def _save_shard(file: Path, encoder: PreTrainedModel, encoded: Encoded, options:
         precision=options["precision"],
         pooling=options["pooling"],
         normalize=options["normalize"],
+        whole_batches=len(encoded) == options["shard_size"],  # of the last shard there is only one
     ).astype(options["dtype"], copy=False)
     if not np.isfinite(vectors).all():
         raise InputError(

@@ -73,6 +73,24 @@ def test_texts_are_read_a_shard_at_a_time(model, tmp_path):
     assert most <= 5
 
 
+def test_shards_of_many_batches_meet_one_shape_for_each_length(model, tokenizer, tmp_path):
+    """PyTorch keeps kernels by shape, so a last batch of any size would let memory grow."""
+    encoder, seen = load_encoder(model), []
+    encoder.register_forward_pre_hook(
+        lambda _, __, given: seen.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    texts = [f"{text} {i}" for i in range(40) for text in TEXTS[: 7 + i % 4]]
+    options = {**OPTIONS, "shard_size": 40, "batch_tokens": 100}
+    made = embed_catalog(texts, tmp_path, model=encoder, tokenizer=tokenizer, **options)
+    whole, rest = divmod(len(texts), 40)
+    assert whole > 5
+    assert rest
+    full = [shape for shape in seen if shape[0] == 100 // shape[1]]
+    assert len(seen) - len(full) <= 1  # the last of the last shard, which is not whole
+    alone = embed(encoder, encode(tokenizer, texts, max_length=16), precision="fp32")
+    assert np.abs(made.array() - alone).max() < 1e-5  # as in the first test
+
+
 def test_a_shard_has_left_memory_when_the_next_one_is_made(model, tmp_path, monkeypatch):
     made = []
 
