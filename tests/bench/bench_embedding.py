@@ -28,9 +28,7 @@ from recsys_lib.workbook import detect_hardware, find_data, project_folder, quie
 TEXTS, ROUNDS, SEED = 4_000, 3, 0
 SAME = 0.999  # cosine of equal vectors, as bf16 leaves it
 TARGET = 2.5  # on a CPU with bf16
-# Eight shards, and sixty-four. Caches (kernels by shape, the allocator's) still fill in the first
-# shards: a process holds 190 MB more after two than before it began, 220 after eight, 235 after
-# sixteen and 250 after forty-eight.
+# Eight shards, and sixty-four: caches (kernels by shape, the allocator's) fill in the first ones.
 FEW, TIMES = 32_768, 8
 TURNS = 2
 FLAT = 0.9  # so eight times the texts need at most 1.1 times the memory
