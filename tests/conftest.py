@@ -1,6 +1,7 @@
 """What all tests share: their own runs folder, and the table of notebooks at the end."""
 
 import os
+import random
 
 import pytest
 
@@ -8,6 +9,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Two tests at a time on two cores: one thread each, or every step waits for the other's.
     # Before torch is imported; the notebooks and programs that a test starts inherit it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
 
 from tests.browser import browser  # noqa: F401  (fixtures, for any test that asks for them)
 from tests.checkpoints import checkpoints, tokenizer  # noqa: F401
@@ -32,6 +36,14 @@ def pytest_collection_modifyitems(items):
 def own_runs(tmp_path, monkeypatch):
     """No test writes into the project's runs/."""
     monkeypatch.setenv("RECSYS_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws without a seed of its own does not depend on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global state itself
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from recsys_lib.datasets.leaks import jaccard, shingles
 from recsys_lib.datasets.splits import split_by_group
 from recsys_lib.exercises import data_and_text as exercises
 from recsys_lib.text import padding_share
+from tests.unit.answers import reply, wrong_with
 
 CHECKS = [
     exercises.check_smallest_limit,
@@ -18,15 +19,6 @@ CHECKS = [
     exercises.check_similarity,
     exercises.check_test_rows,
 ]
-
-
-def reply(capsys, check, answer) -> tuple[bool, str]:
-    """The verdict and the one line printed."""
-    right = check(answer)
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "a check prints exactly one line"
-    assert out.startswith("✓ " if right else "✗ ")
-    return right, out
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -51,12 +43,6 @@ def test_an_exception_of_the_answer_is_reported(capsys, check):
 @pytest.mark.parametrize("check", CHECKS)
 def test_no_answer_yet(capsys, check):
     assert "not answered yet" in reply(capsys, check, None)[1]
-
-
-def wrong_with(capsys, check, answer, hint: str) -> None:
-    right, line = reply(capsys, check, answer)
-    assert not right
-    assert hint in line
 
 
 # --- 1 -------------------------------------------------------------------------------------------

@@ -6,21 +6,7 @@ import pytest
 from sklearn import metrics as sk
 
 from recsys_lib.exercises import evaluation as exercises
-
-
-def reply(capsys, check, answer) -> tuple[bool, str]:
-    """The verdict and the one line printed."""
-    right = check(answer)
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "a check prints exactly one line"
-    assert out.startswith("✓ " if right else "✗ ")
-    return right, out
-
-
-def wrong_with(capsys, check, answer, hint: str) -> None:
-    right, line = reply(capsys, check, answer)
-    assert not right
-    assert hint in line
+from tests.unit.answers import reply, unseeded, wrong_with
 
 
 @pytest.mark.parametrize("check", exercises.CHECKS)
@@ -175,7 +161,7 @@ def test_product_interval_right(capsys):
         (lambda *a: drawing_products(*a, replace=False), "no width"),
         (lambda *a: drawing_products(*a)[::-1], "lower end first"),
         (lambda r, p, n, s: drawing_products(r, p, n, 0), "nothing depends on the seed"),
-        (lambda r, p, n, s: drawing_products(r, p, n, None), "two intervals"),
+        (unseeded(drawing_products), "two intervals"),
         (lambda r, p, n, s: (np.nan, 1.0), "NaN"),
         (lambda r, p, n, s: (0.1, 0.2 + s / 100), "expected about"),
     ],

@@ -17,23 +17,9 @@ from sklearn.metrics import accuracy_score, dcg_score
 
 from recsys_lib.exercises import fairness as exercises
 from recsys_lib.exercises import seller_exposure, shuffled_groups
+from tests.unit.answers import reply, unseeded, wrong_with
 
 OF_FUNCTIONS = exercises.CHECKS[1:]  # the first one takes a number
-
-
-def reply(capsys, check, answer) -> tuple[bool, str]:
-    """The verdict and the one line printed."""
-    right = check(answer)
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "a check prints exactly one line"
-    assert out.startswith("✓ " if right else "✗ ")
-    return right, out
-
-
-def wrong_with(capsys, check, answer, hint: str) -> None:
-    right, line = reply(capsys, check, answer)
-    assert not right
-    assert hint in line
 
 
 @pytest.mark.parametrize("check", exercises.CHECKS)
@@ -357,7 +343,7 @@ def test_the_reference_is_that_of_scipy():
         (p_by(lambda g, o, n: (1 + np.sum(g >= o)) / n), "is added above only"),
         (p_by(lambda g, o, n: max(0.01, np.mean(g >= o))), "p is 1/20"),
         (p_by(lambda g, o, n: (1 + np.sum(g > o + 1e-9)) / (1 + n)), "*same* gap count"),
-        (lambda *a: p_right(*a[:3], None), "the same seed gave two"),
+        (unseeded(p_right), "the same seed gave two"),
         (lambda *a: p_right(*a[:3], 0), "nothing depends on the seed"),
         (lambda *a: 100 * p_right(*a), "between 0 and 1"),
         (lambda *a: np.nan, "between 0 and 1"),

@@ -12,6 +12,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from recsys_lib.exercises import fine_tuning as exercises
 from recsys_lib.models import parameter_groups
+from tests.unit.answers import reply
 
 CHECKS = [
     exercises.check_train_step,
@@ -20,15 +21,6 @@ CHECKS = [
     exercises.check_accumulation,
     exercises.check_rows_at,
 ]
-
-
-def reply(capsys, check, answer) -> tuple[bool, str]:
-    """The verdict and the one line printed."""
-    right = check(answer)
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "a check prints exactly one line"
-    assert out.startswith("✓ " if right else "✗ ")
-    return right, out
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -12,23 +12,9 @@ from scipy.integrate import trapezoid
 from recsys_lib.exercises import interpretability as exercises
 from recsys_lib.exercises import word_deletion
 from recsys_lib.models import load_tokenizer
+from tests.unit.answers import reply, wrong_with
 
 OF_FUNCTIONS = exercises.CHECKS[1:]  # the first one takes a number
-
-
-def reply(capsys, check, answer) -> tuple[bool, str]:
-    """The verdict and the one line printed."""
-    right = check(answer)
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "a check prints exactly one line"
-    assert out.startswith("✓ " if right else "✗ ")
-    return right, out
-
-
-def wrong_with(capsys, check, answer, hint: str) -> None:
-    right, line = reply(capsys, check, answer)
-    assert not right
-    assert hint in line
 
 
 @pytest.mark.parametrize("check", exercises.CHECKS)

@@ -7,6 +7,7 @@ from scipy.special import expit, logit
 
 from recsys_lib import losses
 from recsys_lib.exercises import loss_derivation as exercises
+from tests.unit.answers import reply
 
 CHECKS = [
     exercises.check_brier_slope,
@@ -16,15 +17,6 @@ CHECKS = [
     exercises.check_masked_info_nce,
 ]
 OF_FUNCTIONS = [check for check in CHECKS if check is not exercises.check_opposite]
-
-
-def reply(capsys, check, answer) -> tuple[bool, str]:
-    """The verdict and the one line printed."""
-    right = check(answer)
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "a check prints exactly one line"
-    assert out.startswith("✓ " if right else "✗ ")
-    return right, out
 
 
 @pytest.mark.parametrize("check", CHECKS)

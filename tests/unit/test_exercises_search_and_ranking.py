@@ -10,23 +10,9 @@ from recsys_lib.exercises import rank_fusion, system_comparison
 from recsys_lib.exercises import search_and_ranking as exercises
 from recsys_lib.search.fusion import reciprocal_rank_fusion
 from recsys_lib.search.results import Ranking
+from tests.unit.answers import reply, unseeded, wrong_with
 
 OF_FUNCTIONS = [check for check in exercises.CHECKS if check is not exercises.check_ndcg_at_5]
-
-
-def reply(capsys, check, answer) -> tuple[bool, str]:
-    """The verdict and the one line printed."""
-    right = check(answer)
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "a check prints exactly one line"
-    assert out.startswith("✓ " if right else "✗ ")
-    return right, out
-
-
-def wrong_with(capsys, check, answer, hint: str) -> None:
-    right, line = reply(capsys, check, answer)
-    assert not right
-    assert hint in line
 
 
 @pytest.mark.parametrize("check", exercises.CHECKS)
@@ -528,7 +514,7 @@ def test_is_b_better_is_right_whatever_the_resamples(capsys, seed):
             "says that B is better, not worse",
         ),
         (lambda *a: paired(*a, decide=lambda low, high: low > 0), "verdict must be one of"),
-        (lambda a, b, s: paired(a, b, None), "same seed gave two intervals"),
+        (unseeded(paired), "same seed gave two intervals"),
     ],
 )
 def test_is_b_better_wrong(capsys, answer, hint):
