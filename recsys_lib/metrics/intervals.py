@@ -35,7 +35,8 @@ class Estimate:
     """A number with its interval.
 
     ``n``: rows. ``units``: independent units that were resampled. ``method``: in words.
-    Prints as ``0.971 [0.965, 0.977]``; a format such as ``f"{estimate:.2f}"`` sets the digits.
+    Prints as ``0.971 [0.965, 0.977]``; a format such as ``f"{estimate:.2f}"`` sets the digits. A
+    number below zero has a minus ("−"), and what rounds to zero has none.
     """
 
     value: float
@@ -47,11 +48,20 @@ class Estimate:
     method: str = ""
 
     def __format__(self, spec: str) -> str:
-        spec = spec or ".3f"
-        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+        value, low, high = (
+            _printed(number, spec or ".3f") for number in (self.value, self.low, self.high)
+        )
+        return f"{value} [{low}, {high}]"
 
     def __str__(self) -> str:
         return format(self)
+
+
+def _printed(number: float, spec: str) -> str:
+    text = f"{number:{spec}}"
+    if text.startswith("-") and not any(digit in text for digit in "123456789na"):
+        text = f"{0.0:{spec}}"
+    return text.replace("-", "−")
 
 
 def bootstrap(

@@ -87,11 +87,20 @@ def look(index: int) -> dict[str, object]:
 
 
 def set_title(fig: Figure, title: str) -> None:
-    """The finding, over the whole figure, in as many lines as its width asks for."""
-    width = int(fig.get_figwidth() * 9)  # letters of bold 12 points, with some room
+    """The finding, over the whole figure: as few lines as its width allows, of like length."""
+    most = int(fig.get_figwidth() * 9)  # letters of bold 12 points, with some room
     printed = re.sub(r"(?<![\w)])-(?=[\d.])", "−", title)  # a minus, where a number begins with it
-    wrapped = "\n".join(textwrap.wrap(printed, width))
-    fig.suptitle(wrapped, x=0.01, ha="left", weight="bold", size=12)
+    lines = textwrap.wrap(printed, most)
+    narrower = (
+        textwrap.wrap(printed, width, break_long_words=False)
+        for width in range(most, most // 2, -1)
+    )
+    lines = min((some for some in narrower if len(some) == len(lines)), key=_longest, default=lines)
+    fig.suptitle("\n".join(lines), x=0.01, ha="left", weight="bold", size=12)
+
+
+def _longest(lines: list[str]) -> int:
+    return max(map(len, lines), default=0)
 
 
 def number(value: float, decimals: int, *, signed: bool = False) -> str:

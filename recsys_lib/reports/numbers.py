@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from recsys_lib.reports.notebooks import Run
 from recsys_lib.workbook.files import MAIN_FILES
-from recsys_lib.workbook.results import band_text, compare, expected_results, format_number
+from recsys_lib.workbook.results import (
+    band_text,
+    compare,
+    expected_results,
+    format_interval,
+    format_number,
+)
 
 IN, OUT, NOT_COMPARED, NO_BAND = "in its band", "outside", "not compared", "no band"
 _WHERE = ("dataset", "profile", "seed")  # parameters that bands take into account
@@ -84,7 +90,9 @@ def changed(run: Run) -> dict[str, object]:
 
 def value_text(entry: Mapping[str, object]) -> str:
     """A value as tables print it."""
-    return format_number(entry.get("value")) if entry else "not recorded"
+    if not entry:
+        return "not recorded"
+    return format_interval(*(entry.get(part) for part in ("value", "low", "high")))[0]
 
 
 def interval_text(entry: Mapping[str, object]) -> str:
@@ -92,7 +100,7 @@ def interval_text(entry: Mapping[str, object]) -> str:
     if entry.get("low") is None or entry.get("high") is None:
         return ""
     level = entry.get("level") or 0.95
-    told = f"[{format_number(entry['low'])}, {format_number(entry['high'])}]"
+    told = format_interval(entry.get("value"), entry["low"], entry["high"])[1]
     return told if level == 0.95 else f"{told} ({level:.0%})"
 
 

@@ -19,6 +19,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from recsys_lib.workbook.settings import Settings
 MIME_TYPE = "application/vnd.recsys-workbook.results+json"
 _FORMAT = 1
 _VERSIONS = ("recsys-workbook", "torch", "transformers", "numpy", "pandas", "scikit-learn")
+_MOST_DECIMALS = 5
 _STYLE = "text-align:left;padding:2px 12px;vertical-align:top"
 
 
@@ -216,11 +218,13 @@ def band_text(band: Mapping[str, object]) -> str:
         return f"not compared: {band['any']}"
     parts = []
     if "value" in band:
-        tolerance = band.get("tolerance")
-        parts.append(
-            format_number(band["value"])
-            + (f" ± {format_number(tolerance)}" if tolerance is not None else "")
-        )
+        value, tolerance = band["value"], band.get("tolerance")
+        decimals = None if tolerance is None else _decimals_of(tolerance)
+        if decimals is None or isinstance(value, int):
+            parts.append(format_number(value))
+            parts[0] += "" if tolerance is None else f" ± {format_number(tolerance)}"
+        else:
+            parts.append(f"{_fixed(value, decimals)} ± {_fixed(tolerance, decimals)}")
     if "at_least" in band:
         parts.append(f"≥ {format_number(band['at_least'])}")
     if "at_most" in band:
@@ -244,19 +248,52 @@ def proposed_band(entry: Mapping[str, object]) -> dict[str, object]:
 
 
 def format_number(value: object) -> str:
-    """A number as the tables print it: three significant decimals, thousands with commas."""
+    """A number as the tables print it: three decimals, thousands with commas, a real minus."""
     if value is None:
         return "undefined"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:,}".replace("-", "−")
     size = abs(value)
     if size == 0:
         return "0"
     if size < 1e-3:
-        return f"{value:.1e}"
-    return f"{value:,.0f}" if size >= 100 else f"{value:.{3 if size < 10 else 1}f}"
+        return f"{value:.1e}".replace("-", "−")
+    return _fixed(value, _decimals_by_size(value))
+
+
+def format_interval(value: object, low: object, high: object) -> tuple[str, str]:
+    """A number and its interval, all three with the decimals of the number, or more if narrow.
+
+    An interval has two digits of its width at least: four decimals for one of 0.0021. Where five
+    decimals would not do, or an end is undefined, each is printed by itself.
+    """
+    ends = (value, low, high)
+    if not any(end is None or isinstance(end, bool) for end in ends) and high > low:
+        decimals = max(_decimals_by_size(value), 1 - math.floor(math.log10(high - low)))
+        if decimals <= _MOST_DECIMALS:
+            value, low, high = (_fixed(end, decimals) for end in ends)
+            return value, f"[{low}, {high}]"
+    return format_number(value), f"[{format_number(low)}, {format_number(high)}]"
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """With commas, a minus, and none before a zero."""
+    return f"{value:z,.{decimals}f}".replace("-", "−")
+
+
+def _decimals_by_size(value: float) -> int:
+    return 0 if abs(value) >= 100 else 3 if abs(value) < 10 else 1
+
+
+def _decimals_of(tolerance: float) -> int | None:
+    """Decimals that its first two digits need: 3 for 0.025; None where none or too many do."""
+    if tolerance == 0:
+        return None
+    needed = -Decimal(f"{tolerance:.2g}").normalize().as_tuple().exponent
+    decimals = max(needed, 2 if tolerance < 1 else 0)
+    return decimals if decimals <= _MOST_DECIMALS else None
 
 
 def _two_digits(value: float) -> float:
@@ -279,13 +316,12 @@ def _table_rows(payload: dict, comparison: pd.DataFrame | None) -> list[list[str
     bands = {} if comparison is None else comparison.set_index("name")[["band", "ok"]].T.to_dict()
     rows = []
     for name, entry in payload["results"].items():
-        interval = ""
+        value, interval = format_number(entry["value"]), ""
         if "low" in entry:
             level = entry.get("level") or 0.95
-            low, high = format_number(entry["low"]), format_number(entry["high"])
-            interval = f"[{low}, {high}]" + (f" ({100 * level:g}%)" if level != 0.95 else "")
-        unit = f" {entry['unit']}" if "unit" in entry else ""
-        row = [name, format_number(entry["value"]) + unit, interval]
+            value, interval = format_interval(entry["value"], entry["low"], entry["high"])
+            interval += f" ({100 * level:g}%)" if level != 0.95 else ""
+        row = [name, value + (f" {entry['unit']}" if "unit" in entry else ""), interval]
         if comparison is not None:
             band, ok = bands[name]["band"], bands[name]["ok"]
             marked = band.startswith("not compared") or band == "no band"

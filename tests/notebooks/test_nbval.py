@@ -205,4 +205,4 @@ def test_updating_keeps_the_bands_that_hold(tmp_path):
         "gate": {"at_least": 2},
         "new": {"value": 0.4, "tolerance": 0.05},
     }
-    assert band_text(after["new"]) == "0.400 ± 0.050"
+    assert band_text(after["new"]) == "0.40 ± 0.05"

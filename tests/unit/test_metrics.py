@@ -404,6 +404,8 @@ def test_estimate_prints_with_its_interval():
     estimate = metrics.Estimate(0.9712, 0.9651, 0.9773)
     assert str(estimate) == "0.971 [0.965, 0.977]"
     assert f"{estimate:.2f}" == "0.97 [0.97, 0.98]"
+    assert f"{metrics.Estimate(-0.0004, -0.02, 1.5):+.3f}" == "+0.000 [−0.020, +1.500]"
+    assert f"{metrics.Estimate(-np.inf, np.nan, -1e-9):.0e}" == "−inf [nan, −1e−09]"
 
 
 def test_paired_bootstrap_is_the_difference_on_the_same_resamples():

@@ -73,7 +73,7 @@ def test_a_report_says_what_was_run_and_what_came_out(tmp_path, bands):
     assert "1 notebook · data market · profile quick · seed 0 · device cpu bf16" in page.text
     assert "run on 2026-03-01 · took 1 min 15 s" in page.text
     assert "2 of 3 numbers left their band" in page.text
-    assert "98_sample: test/auc 0.900, 0.030 below its band 0.950 ± 0.020" in page.text
+    assert "98_sample: test/auc 0.900, 0.030 below its band 0.95 ± 0.02" in page.text
     assert "test/gone, not recorded (band: ≥ 0.500)" in page.text
     assert "[0.880, 0.920]" in page.text
     assert page.text.index("outside: 0.030 below") < page.text.index("in its band")

@@ -178,7 +178,7 @@ def test_a_changed_number_is_named(book, bands, capsys):
     assert "1 of 3 compared numbers are in their expected band." in printed
     assert "Outside: x, gone." in printed
     assert "Without a band: new." in printed
-    assert "✗ 0.500 ± 0.010" in printed
+    assert "✗ 0.50 ± 0.01" in printed
     assert "✓ ≥ 2" in printed
 
 
@@ -257,8 +257,9 @@ def test_proposed_bands_of_counts_and_verdicts_are_exact():
         (12.345, "12.3"),
         (1234.5, "1,234"),
         (23486, "23,486"),
-        (1e-9, "1.0e-09"),
-        (-0.5, "-0.500"),
+        (1e-9, "1.0e−09"),
+        (-0.5, "−0.500"),
+        (-1200, "−1,200"),
         (0.0, "0"),
         (True, "yes"),
         (None, "undefined"),
@@ -266,3 +267,38 @@ def test_proposed_bands_of_counts_and_verdicts_are_exact():
 )
 def test_numbers_are_printed_for_people(value, text):
     assert results.format_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ((0.97143, 0.96512, 0.97731), ("0.971", "[0.965, 0.977]")),
+        ((10.87, 8.843, 12.9), ("10.9", "[8.8, 12.9]")),
+        ((-0.00065, -0.034, 0.03), ("−0.001", "[−0.034, 0.030]")),
+        ((-0.0001, -0.034, 0.03), ("0.000", "[−0.034, 0.030]")),
+        ((-0.00061, -0.00162, 0.00048), ("−0.0006", "[−0.0016, 0.0005]")),
+        ((1e-7, 0.5e-7, 2e-7), ("1.0e−07", "[5.0e−08, 2.0e−07]")),
+        ((1502.4, 1400.0, 1600.0), ("1,502", "[1,400, 1,600]")),
+        ((0.5, 0.5, 0.5), ("0.500", "[0.500, 0.500]")),
+        ((12, 10, 15), ("12.0", "[10.0, 15.0]")),
+        ((0.5, None, 0.6), ("0.500", "[undefined, 0.600]")),
+    ],
+)
+def test_a_number_and_its_interval_have_the_same_decimals(entry, text):
+    assert results.format_interval(*entry) == text
+
+
+@pytest.mark.parametrize(
+    ("band", "text"),
+    [
+        ({"value": 0.96312, "tolerance": 0.008}, "0.963 ± 0.008"),
+        ({"value": 0.015, "tolerance": 0.00029}, "0.01500 ± 0.00029"),
+        ({"value": -0.067, "tolerance": 0.25}, "−0.07 ± 0.25"),
+        ({"value": 9900.0, "tolerance": 100.0}, "9,900 ± 100"),
+        ({"value": 0.375, "tolerance": 0}, "0.375 ± 0"),
+        ({"value": 30, "tolerance": 2}, "30 ± 2"),
+        ({"at_least": -0.5, "at_most": 1e-8}, "≥ −0.500, ≤ 1.0e−08"),
+    ],
+)
+def test_a_band_in_words(band, text):
+    assert results.band_text(band) == text
