@@ -4,6 +4,7 @@ import os
 import random
 
 import pytest
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two tests at a time on two cores: one thread each, or every step waits for the other's.
@@ -17,6 +18,10 @@ from tests.browser import browser  # noqa: F401  (fixtures, for any test that as
 from tests.checkpoints import checkpoints, tokenizer  # noqa: F401
 
 ROW = "notebook row"
+
+# The same examples in every run, and none too slow for a noisy machine.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ import psutil
 import zmq
 from filelock import FileLock, Timeout
 from jupyter_client import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import remove_error_markers
@@ -202,22 +204,23 @@ def run_notebook(
         part = out.with_name(f".{out.stem}.part.ipynb")
         said = out.resolve().with_name(f".{out.stem}.kernel.txt")
         made_from = fingerprint(path, parameters)
+        execute = partial(
+            papermill.execute_notebook,
+            str(path),
+            str(part),
+            parameters=parameters,
+            engine_name="reporting",
+            kernel_name=KERNEL,
+            cwd=str(path.parent),
+            progress_bar=False,
+            kernel_manager_class=QuietKernel,
+            config=Config(
+                KernelManager=_ENCRYPTED, QuietKernel={"said": str(said), "memory": memory or 0}
+            ),
+            on_cell=on_cell,
+        )
         try:
-            papermill.execute_notebook(
-                str(path),
-                str(part),
-                parameters=parameters,
-                engine_name="reporting",
-                kernel_name=KERNEL,
-                cwd=str(path.parent),
-                progress_bar=False,
-                kernel_manager_class=QuietKernel,
-                config=Config(
-                    KernelManager=_ENCRYPTED,
-                    QuietKernel={"said": str(said), "memory": memory or 0},
-                ),
-                on_cell=on_cell,
-            )
+            _execute(execute, said)
             _mark(part, made_from)
         except PapermillExecutionError as failure:
             if _only_expected_errors(part):
@@ -237,6 +240,22 @@ def run_notebook(
             if ended:
                 unfinished.unlink(missing_ok=True)
     return Outcome(path.stem, time.perf_counter() - began, saved, error, source)
+
+
+def _execute(execute: Callable[[], object], said: Path) -> None:
+    """Call `execute`, and once more if another process took a port just found free for the kernel.
+
+    That happens where many kernels start at once, as in sweeps; no cell has run by then.
+    """
+    try:
+        execute()
+    except DeadKernelError:
+        raise
+    except RuntimeError:
+        if not said.is_file() or "Address already in use" not in said.read_text("utf-8", "replace"):
+            raise
+        said.unlink()
+        execute()
 
 
 def fingerprint(path: Path, parameters: Mapping[str, object]) -> str:

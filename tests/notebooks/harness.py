@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from recsys_lib.workbook.files import project_folder
 from recsys_lib.workbook.results import in_band, proposed_band
@@ -87,32 +91,52 @@ def validate(path: Path, *, dataset: str, runs: Path, data: Path | None, timeout
         process = subprocess.Popen(
             command, cwd=project_folder(), env=environment, stdout=log, stderr=subprocess.STDOUT
         )
-        returncode, stopped, kilobytes = _wait(process, timeout)
+        returncode, stopped, peak = _wait(process, timeout)
         log.seek(0)
         text = log.read()
     seconds = time.perf_counter() - began
     cells = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
     file = runs / "results" / path.stem / f"{dataset}-quick-seed0.json"
     payload = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return Validation(returncode, stopped, text, seconds, kilobytes / 1024, cells, payload)
+    return Validation(returncode, stopped, text, seconds, peak / 1e6, cells, payload)
 
 
 def _wait(process: subprocess.Popen, timeout: float) -> tuple[int, bool, int]:
-    """The exit code, whether it had to be ended, and the largest memory of a process, in KiB."""
+    """The exit code, whether it had to be ended, and the most memory of one process, in bytes."""
     # An interrupt lets pytest end the kernel; what does not heed it is killed.
     signals = [(timeout, signal.SIGINT), (timeout + 20, signal.SIGKILL)]
-    stopped = False
+    stopped, most = False, 0
     began = time.monotonic()
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            kilobytes = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
-            return process.returncode, stopped, kilobytes
+    while process.poll() is None:
+        most = max(most, _most_memory(process.pid))
         if signals and time.monotonic() - began > signals[0][0]:
             process.send_signal(signals.pop(0)[1])
             stopped = True
-        time.sleep(0.2)
+        time.sleep(0.5)
+    return process.returncode, stopped, most
+
+
+def _most_memory(pid: int) -> int:
+    """Bytes that this process, or the largest one below it, has taken at most so far.
+
+    ``ru_maxrss`` would not do: a process begins with its parent's, here that of all tests before.
+    """
+    peaks = [0]
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                peaks.append(_peak(one))
+    return max(peaks)
+
+
+def _peak(process: psutil.Process) -> int:
+    status = Path(f"/proc/{process.pid}/status")  # of Linux; elsewhere what it takes just now
+    with suppress(OSError):
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(encoding="utf-8"), re.M)
+        if found:
+            return 1024 * int(found[1])
+    return process.memory_info().rss
 
 
 def update_expected(file: Path, key: str, results: dict[str, dict]) -> None:

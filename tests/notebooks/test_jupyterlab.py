@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,11 @@ class Lab:
         before = file.stat().st_mtime_ns
         self.click("lm-MenuBar-itemLabel", "File")
         self.click("lm-Menu-itemLabel", "Save Notebook")
-        self.wait(lambda: file.stat().st_mtime_ns > before, SHOWS, f"{name} is not saved")
+
+        def saved() -> bool:  # Jupyter empties the file before it writes
+            return file.stat().st_mtime_ns > before and file.read_bytes().endswith(b"}\n")
+
+        self.wait(saved, SHOWS, f"{name} is not saved")
         return nbformat.read(file, as_version=4)
 
     def status(self) -> list[str]:
@@ -99,10 +103,14 @@ class Lab:
 
     def click(self, kind: str, label: str) -> None:
         """Click on what is called so in a menu."""
+        from selenium.common.exceptions import StaleElementReferenceException
+
         path = f"//*[contains(@class, '{kind}') and text()='{label}']"
 
         def shown() -> bool:
-            return any(e.is_displayed() for e in self.browser.find_elements("xpath", path))
+            with suppress(StaleElementReferenceException):  # the menu was drawn anew meanwhile
+                return any(e.is_displayed() for e in self.browser.find_elements("xpath", path))
+            return False
 
         self.wait(shown, SHOWS, f"there is no {label} to click on")
         next(e for e in self.browser.find_elements("xpath", path) if e.is_displayed()).click()

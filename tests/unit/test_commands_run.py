@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.connect import LocalPortCache
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill import engines
 from rich.console import Console
@@ -129,7 +131,8 @@ def test_a_notebook_runs_in_its_own_folder(finished):
     assert '"notebooks\\n"' in last
 
 
-SLOW = "import time\nprint('begun')\nopen('begun', 'w').close()\ntime.sleep(99)"
+# A second, so that what was printed has been read before the interrupt.
+SLOW = "import time\nprint('begun')\ntime.sleep(1)\nopen('begun', 'w').close()\ntime.sleep(99)"
 
 
 def has_begun(folder: Path, process: subprocess.Popen) -> None:
@@ -182,6 +185,24 @@ def test_a_kernel_that_dies_is_one_line_with_its_last_words(tmp_path):
     outcome = running.run_notebook(folder / "00_dies.ipynb")
     assert outcome.error == "DeadKernelError: Kernel died; it said: out of luck"
     assert [file.name for file in outcome.executed.parent.iterdir()] == ["00_dies.ipynb"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_port_that_another_process_took_is_tried_again_once(times, tmp_path, monkeypatch):
+    folder = write_notebooks(tmp_path, {"00_short": "print(1)"})
+    find, asked = LocalPortCache.find_available_port, []
+
+    def taken_at_first(self, ip):  # five ports per kernel
+        asked.append(ip)
+        return taken.getsockname()[1] if len(asked) in (1, 6)[:times] else find(self, ip)
+
+    monkeypatch.setattr(LocalPortCache, "find_available_port", taken_at_first)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        outcome = running.run_notebook(folder / "00_short.ipynb")
+    assert len(asked) == 10
+    assert outcome.ok == (times == 1)
+    assert ("Address already in use" in outcome.error) == (times == 2)
+    assert [file.name for file in outcome.executed.parent.iterdir()] == ["00_short.ipynb"]
 
 
 @pytest.mark.parametrize(("after", "fails"), [("print('on')", False), ("1 / 0", True)])

@@ -76,6 +76,7 @@ def test_nbgrader_clears_the_teachers_solutions(copies):
 def test_a_copy_runs_to_its_end_and_is_graded(who, points, copies, monkeypatch):
     monkeypatch.setenv("RECSYS_DATA", "")
     monkeypatch.setenv("PYTHONPATH", str(copies[who]))  # with the copy's own library
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # the copies are looked at by other tests
     notebook = read(copies[who], QUICK)
     NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": str(copies[who] / "notebooks")}}

@@ -60,7 +60,7 @@ def test_pieces_are_summed_into_words_and_special_tokens_kept_apart():
     assert words.values.dtype == np.float64 and words.spans.dtype == np.int64
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=40))
 def test_nothing_is_lost_on_the_way_to_words(text):
     try:

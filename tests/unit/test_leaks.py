@@ -220,7 +220,7 @@ def test_copies_within_one_part_and_rows_in_no_part_are_no_leaks():
 
 
 @given(st.lists(st.sampled_from("abcde"), min_size=30, max_size=60), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_dropping_is_always_enough(letters, seed):
     texts = [f"{letter} wide open field {letter}" for letter in letters]
     split = split_at_random(len(texts), valid=0.2, test=0.2, seed=seed)

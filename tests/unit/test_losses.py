@@ -48,23 +48,25 @@ labels = st.floats(0, 1)
 
 
 @given(st.lists(st.tuples(logits, labels), min_size=1, max_size=20), st.floats(0.1, 30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bce_equals_torch_for_any_logits_labels_and_weight(pairs, weight):
     z, y = torch.tensor(pairs, dtype=DOUBLE).T
     ours = losses.bce_with_logits(z, y, pos_weight=weight)
     theirs = F.binary_cross_entropy_with_logits(z, y, pos_weight=torch.tensor(weight, dtype=DOUBLE))
-    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    # torch takes two numbers near 1e4 from one another where z is far below zero: that leaves it a
+    # few times their last place, 1.8e-12, of each of twenty
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-10)
     for reduction in ("sum", "none"):
         torch.testing.assert_close(
             losses.bce_with_logits(z, y, reduction=reduction),
             F.binary_cross_entropy_with_logits(z, y, reduction=reduction),
             rtol=1e-12,
-            atol=1e-12,
+            atol=1e-10,
         )
 
 
 @given(st.lists(st.tuples(logits, labels), min_size=1, max_size=20), st.floats(0.1, 30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bce_gradient_is_the_derivative(pairs, weight):
     z, y = torch.tensor(pairs, dtype=DOUBLE).T
     (slope,) = autograd(lambda z: losses.bce_with_logits(z, y, pos_weight=weight), z)
@@ -109,7 +111,7 @@ def test_naive_form_fails_where_the_stable_one_does_not():
 
 
 @given(st.lists(st.tuples(logits, logits, labels), min_size=1, max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_two_logits_are_one(rows):
     z0, z1, y = torch.tensor(rows, dtype=DOUBLE).T
     z2 = torch.stack([z0, z1], dim=1)
@@ -331,7 +333,7 @@ def test_extreme_scores_stay_finite(loss, gradient):
 
 
 @given(st.lists(st.floats(-30, 30), min_size=2, max_size=6), st.floats(-100, 100), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_list_losses_do_not_see_a_shift_of_all_scores(scores, shift, data):
     gains = data.draw(
         st.lists(st.integers(0, 4), min_size=len(scores), max_size=len(scores)), label="gains"

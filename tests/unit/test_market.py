@@ -94,11 +94,11 @@ def test_parts_do_not_depend_on_the_sizes_of_others():
 
 
 def test_small_worlds_are_quick_and_may_lack_parts():
-    start = time.perf_counter()
+    start = time.process_time()
     tiny = make_market(1, n_products=10, n_shoppers=1, n_queries=0, n_reviews=0, n_impressions=0)
     make_market(2, **SMALL)
     # 200 of the small ones are simulated later; they take about 0.1 s
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert len(tiny.reviews) == len(tiny.impressions) == len(tiny.queries) == 0
     assert tiny.reviews["text"].dtype == make_market(2, **SMALL).reviews["text"].dtype
 
@@ -680,7 +680,7 @@ def test_marks_survive_slots_choices_and_tidying():
     word=st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=12),
     seed=st.integers(0, 50),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_slip_changes_little_and_keeps_the_first_letter(word, seed):
     wrong = slip(word, Draw(seed, "slip"))
     assert wrong[0] == word[0]

@@ -26,7 +26,7 @@ def sample(seed=0, n=300, share=0.7, shift=1.0):
 
 
 @given(tied_rows)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_auc_and_average_precision_equal_sklearn_with_ties_and_weights(rows):
     y, s, w = np.array(rows).T
     weighted = w + 0.5
@@ -41,7 +41,7 @@ def test_auc_and_average_precision_equal_sklearn_with_ties_and_weights(rows):
 
 
 @given(tied_rows)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_integer_weights_are_repetitions(rows):
     y, s, w = np.array(rows).T
     if len(set(np.repeat(y, w))) == 2:
@@ -51,7 +51,7 @@ def test_integer_weights_are_repetitions(rows):
 
 
 @given(tied_rows)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_auc_is_the_share_of_pairs_won(rows):
     y, s, _ = np.array(rows).T
     if len(set(y)) == 2:
@@ -65,7 +65,7 @@ def test_auc_takes_infinite_scores():
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_decision_metrics_equal_sklearn(rows):
     y, decided = np.array(rows).T
     np.testing.assert_array_equal(
@@ -97,7 +97,7 @@ def test_log_loss_is_not_clipped_unless_asked():
 
 
 @given(tied_rows)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_curves_equal_sklearn(rows):
     y, s, _ = np.array(rows).T
     if len(set(y)) < 2:
@@ -222,7 +222,7 @@ def test_temperature_recovers_a_known_one():
     st.integers(0, 5),
     st.integers(1, 5),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_best_threshold_has_the_least_cost(rows, cost_fp, cost_fn):
     y, tenths = np.array(rows).T
     p = tenths / 10
@@ -474,7 +474,7 @@ def test_permutation_test_finds_a_difference_on_another_scale():
     st.lists(st.tuples(st.integers(0, 4), st.integers(-2, 2)), min_size=2, max_size=12),
     st.sampled_from([None, 1, 3, 50]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_dcg_and_ndcg_equal_sklearn_with_ties(rows, k):
     gains, scores = np.array(rows).T
     for gain, values in (("linear", gains), ("exponential", 2.0**gains - 1)):

@@ -69,7 +69,7 @@ small_lists = st.lists(st.tuples(graded, st.integers(0, 2)), min_size=1, max_siz
 
 
 @given(small_lists, st.integers(1, 7), st.integers(1, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_tie_is_worth_the_mean_of_trec_eval_over_all_names(rows, k, relevant):
     """trec_eval breaks ties by name: over all ways to name the documents that is every order."""
     grades, scores = (np.array(column) for column in zip(*rows, strict=True))
@@ -94,7 +94,7 @@ def test_a_tie_is_worth_the_mean_of_trec_eval_over_all_names(rows, k, relevant):
 
 
 @given(small_lists, st.integers(1, 7))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_err_and_rbp_of_a_tie_are_means_over_all_orders(rows, k):
     grades, scores = (np.array(column) for column in zip(*rows, strict=True))
     err, rbp = [], []
@@ -166,7 +166,7 @@ def test_err_of_a_big_tie_of_several_grades_is_the_mean_over_random_orders():
 
 
 @given(small_lists, st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_many_worse_documents_behind_change_nothing_before_them(rows, k):
     """They take the way that selects the best before it sorts."""
     grades, scores = (np.array(column) for column in zip(*rows, strict=True))

@@ -63,7 +63,7 @@ def reference_table(run, judgments, measures):
 
 
 @given(runs, judgment_sets, st.integers(1, 12), st.integers(1, 2))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_runs_have_the_values_of_trec_eval(run, judgments, k, relevant):
     """Unjudged documents retrieved, relevant ones missed, queries unanswered or empty."""
     if not set(run) & set(judgments):
@@ -84,7 +84,7 @@ def test_runs_have_the_values_of_trec_eval(run, judgments, k, relevant):
 
 
 @given(runs, judgment_sets, st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_condensed_lists_are_those_of_trec_eval_with_judged_only(run, judgments, k):
     measures = {
         f"precision@{k}": P(judged_only=True) @ k,
@@ -102,7 +102,7 @@ def test_condensed_lists_are_those_of_trec_eval_with_judged_only(run, judgments,
 
 
 @given(runs, judgment_sets, st.integers(1, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_share_of_judged_documents_is_that_of_ir_measures(run, judgments, k):
     answered = [q for q in judgments if run.get(q)]
     if not answered:
@@ -271,7 +271,7 @@ def test_a_document_judged_twice_is_refused():
 
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_exact_sign_flip_test_is_that_of_scipy(differences):
     d = np.array(differences) / 8  # exact in binary: scipy takes sums as they are rounded
     theirs = stats.permutation_test(

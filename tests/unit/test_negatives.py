@@ -20,7 +20,7 @@ def pairs(*items: int) -> np.ndarray:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_a_full_sort(seed):
     rng = np.random.default_rng(seed)
     n_queries, n_items, n = rng.integers(1, 9), rng.integers(1, 30), int(rng.integers(1, 12))

@@ -85,7 +85,7 @@ def check_nothing_shared(queries: pd.DataFrame) -> None:
             assert max(jaccard(mine, theirs) for theirs in found) < 0.85, text
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**31), st.integers(0, 30))
 def test_no_part_repeats_another(seed, copies):
     products, queries, judgements = tables(120, seed=seed)

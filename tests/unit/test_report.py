@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -370,7 +370,8 @@ def test_without_a_source_the_newest_folder_is_taken(tmp_path):
     with pytest.raises(InputError, match="nothing has run into"):
         make_report([])
     write_notebook(executed / "older" / "98_sample.ipynb")
-    time.sleep(0.05)
+    os.utime(executed / "older" / "98_sample.ipynb", (1e9, 1e9))
+    os.utime(executed / "older", (1e9, 1e9))
     write_notebook(executed / "newer" / "98_sample.ipynb")
     assert make_report([]).name == "newer"
 

@@ -198,7 +198,7 @@ def test_what_is_no_rule(rule, said):
     st.sampled_from(["==", "!=", ">=", "<=", ">", "<"]),
     st.integers(-9, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_rule_agrees_with_pandas_query(numbers, sign, limit):
     frame = pd.DataFrame({"stars": pd.array(numbers, dtype="Int64")})
     found = parse_label(frame, f"stars {sign} {limit}")
@@ -209,7 +209,7 @@ def test_a_rule_agrees_with_pandas_query(numbers, sign, limit):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_rule_crashes_or_runs(rule):
     frame = pd.DataFrame({"stars": [1, 5]})
     try:
@@ -506,7 +506,7 @@ def test_copies_are_told_with_both_labels_and_kept(save):
         max_size=80,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_texts_survive_csv_or_are_reported(tmp_path_factory, texts):
     table = pd.DataFrame({"text": texts, "label": np.arange(len(texts)) % 2})
     path = tmp_path_factory.mktemp("any") / "own.csv"

@@ -24,7 +24,7 @@ from recsys_lib.search import (
 )
 from recsys_lib.workbook import InputError, memory
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 # A handful of values, so that most of them tie.
 LEVELS = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0])
 SCORES = st.tuples(st.integers(1, 4), st.integers(0, 12)).flatmap(

@@ -111,7 +111,7 @@ SCRIPT = """
     given = json.loads(sys.stdin.readline())
     def slowly(path, content, write=catalog.atomic_write):
         print("before", path.name, flush=True)
-        time.sleep(0.1)
+        time.sleep(30 if path.name.startswith("00002") else 0)
         write(path, content)
     catalog.atomic_write = slowly
     embed_catalog(given["texts"], given["folder"], model=given["model"], **given["options"])

@@ -26,7 +26,7 @@ def brute_force(queries, products, k):
     return np.argsort(-scores.astype(np.float32), axis=1, kind="stable")[:, :k]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**32),
     st.integers(1, 60),

@@ -34,7 +34,7 @@ def assert_a_partition(split: Split, n: int) -> None:
 
 
 @given(many_groups(), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_groups_stay_whole_and_shares_are_met(groups, seed):
     split = split_by_group(groups, seed=seed)
     assert_a_partition(split, len(groups))
@@ -54,7 +54,7 @@ def test_shares_are_close_with_a_heavy_tail_of_sizes():
 
 
 @given(many_groups(), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_group_keeps_its_part_whatever_the_order_of_rows(groups, seed):
     order = np.random.default_rng(seed + 1).permutation(len(groups))
     part = split_by_group(groups, seed=seed).part_of(len(groups))
@@ -134,7 +134,7 @@ def test_shares_that_do_not_fit(split, valid, test):
 
 
 @given(st.integers(0, 10_000), st.integers(20, 400), st.integers(3, 60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_time_never_runs_backwards_and_ties_stay_together(seed, n, latest):
     times = np.random.default_rng(seed).integers(0, latest, n)
     assume(len(np.unique(times)) >= 3)
@@ -187,7 +187,7 @@ def test_times_that_are_missing_or_none():
 
 
 @given(st.integers(20, 2_000), st.integers(0, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_at_random(n, seed):
     split = split_at_random(n, seed=seed)
     assert_a_partition(split, n)

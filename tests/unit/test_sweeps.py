@@ -43,7 +43,7 @@ while seed > 0 and not os.path.exists("go"):
     time.sleep(0.05)
 say("ended")
 """
-EATS = "kept = [bytearray(200_000_000) for _ in range(20)]"
+EATS = "import time\nkept = [bytearray(200_000_000) for _ in range(20)]\ntime.sleep(5)"
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +240,9 @@ def waiting(tmp_path):
 def test_the_run_of_a_killed_worker_is_done_by_another(waiting):
     folder, command = waiting
     kernel = next(pid for what, seed, pid in said(folder) if (what, seed) == ("begun", 1))
-    psutil.Process(kernel).parent().kill()
-    wait_for(lambda: not psutil.pid_exists(kernel), "the lost worker's kernel goes on")
+    lost = psutil.Process(kernel)
+    lost.parent().kill()
+    wait_for(lambda: not _alive(lost), "the lost worker's kernel goes on")
     (folder / "go").touch()
     out, err = command.communicate(timeout=SECONDS)
     assert out.splitlines()[4] == "4 of 4 runs ran to their end"
@@ -343,6 +344,7 @@ def test_a_scheduler_without_workers_or_without_an_answer_is_one_line(
         with pytest.raises(InputError, match="no scheduler answers at") as refused:
             list(run_points(path, [{}], tmp_path, scheduler=address))
         assert "\n" not in str(refused.value)
+    monkeypatch.setattr("recsys_lib.sweeps.running._SECONDS_TO_ANSWER", 10)
     with (
         LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
         pytest.raises(InputError, match="has no workers: start some"),

@@ -109,7 +109,7 @@ def test_no_texts_make_no_batches(tokenizer):
 lengths_strategy = st.lists(st.integers(2, 200), min_size=1, max_size=300).map(np.array)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=lengths_strategy,
     batch_size=st.none() | st.integers(1, 40),
