@@ -168,7 +168,7 @@ def index_tradeoff(
         bottom.set_yticklabels(["" if at else _SHORT[kind] for kind in kinds])
         bottom.grid(visible=False)
         bottom.set_xlim(0, here["megabytes"].max() * 2.4)
-        scale = " (bars: each panel's own scale)" if len(sizes) > 1 else ""
+        scale = "\n(each panel has its own scale)" if len(sizes) > 1 else ""
         set_axes(bottom, f"memory, time to build{scale}", "")
     axes[0, 0].set_ylim(min(0.95, table["recall"].min()) - 0.07, 1.07)
     axes[0, 0].margins(x=0.15)
