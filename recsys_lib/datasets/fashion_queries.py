@@ -58,8 +58,8 @@ def fashion_relevance(
     ("" where that knows none). `queries`: the wish by field (kind, color, gender, use, brand; ""
     for none), wishes (how many besides the kind), unseen ("" in train; "kind", "color" or "brand"
     for a query with one that training never names, else "combination") and unsaid (the fields,
-    separated by a space, that the names of most perfect products do not say: there a picture could
-    help). Every pair is judged: what is not listed is 0.
+    separated by a space, that the names of at least half of the perfect products do not say: there
+    a picture could help). Every pair is judged: what is not listed is 0.
 
     Args:
         seed: of the wishes, the words and what is held out.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
 
@@ -88,6 +89,49 @@ def name_ends(
             ax.plot(1.05, place, transform=ax.transAxes, **key)
 
 
+def name_column(
+    ax: Axes,
+    points: np.ndarray,
+    names: Sequence[str],
+    *,
+    left: bool,
+    width: int = 32,
+    size: float = 9,
+) -> list[tuple[float, float, float, float]]:
+    """Name dots that stand above one another: a list beside them, each name near its dot's height.
+
+    Returns the boxes (x0, y0, x1, y1) of the names in data coordinates, for `name_points` to avoid.
+
+    Args:
+        ax: axes whose limits stand.
+        points: shape (n, 2), the dots in data coordinates.
+        names: of the dots.
+        left: whether the list stands on their left, else on their right.
+        width: letters per line of a name.
+        size: of the font, in points.
+    """
+    ax.figure.draw_without_rendering()
+    unit = ax.figure.dpi / 72  # pixels per point
+    dots, frame = ax.transData.transform(points), ax.get_window_extent()
+    lines = [wrap(name, width, 2) for name in names]
+    heights = np.array([(line.count("\n") + 1) * size * _LINE * unit for line in lines])
+    edge = heights.max() / 2
+    places = spread(dots[:, 1], heights, frame.y0 + edge, frame.y1 - edge)
+    x = dots[:, 0].min() - 16 * unit if left else dots[:, 0].max() + 16 * unit
+    leader = {**_LEADER, "relpos": (1 if left else 0, 0.5), "shrinkA": 1}
+    boxes, renderer = [], ax.figure.canvas.get_renderer()
+    for line, point, dot, y in zip(lines, points, dots, places, strict=True):
+        offset = (np.array([x, y]) - dot) / unit
+        text = ax.annotate(line, point, offset, textcoords="offset points", size=size, va="center",
+                           ha="right" if left else "left", parse_math=False, arrowprops=leader,
+                           path_effects=[_HALO])  # fmt: skip
+        text.set_in_layout(False)
+        text.update_positions(renderer)
+        box = Text.get_window_extent(text, renderer)  # of the letters, without the thin line
+        boxes.append(tuple(ax.transData.inverted().transform(box.get_points()).ravel()))
+    return boxes
+
+
 def name_points(
     ax: Axes,
     points: np.ndarray,
@@ -129,7 +173,8 @@ def name_points(
     alone = []  # the cost of each place but for the other names
     for own, (candidates, distances) in enumerate(choices):
         cost = distances / 100 + 8 * (1 - _covered(candidates, inside))
-        cost += 4 * _covered(candidates, taken) + 12 * _covered(candidates, lines)
+        on_lines = _covered(candidates, lines)
+        cost += 4 * _covered(candidates, taken) + 12 * on_lines + 0.5 * (on_lines > 0)
         cost += _crossed(ways[own], np.delete(taken, own, axis=0)).any(axis=1)
         alone.append(cost + _crossed(ways[own], lines).mean(axis=1))
     boxes = _settle([candidates for candidates, _ in choices], alone, ways)

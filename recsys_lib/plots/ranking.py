@@ -36,7 +36,7 @@ def win_loss(
     """The differences of a metric between two systems, query by query, from best to worst.
 
     Wins of the second system are the area above zero, losses the hatched one below; a thick line
-    at zero spans the ties. The numbers of each stand beside them.
+    at zero spans the ties. The numbers of each stand beside them, that of the ties at their line.
 
     Args:
         differences: shape (queries,), B − A in units of the metric; NaN for a query without a
@@ -74,10 +74,13 @@ def win_loss(
     for text, place, side in [
         (f"{b} better in {wins:,}", (0.01, 0.98), ("left", "top")),
         (f"{a} better in {losses:,}", (0.99, 0.02), ("right", "bottom")),
-        (f"same in {ties:,}", (0.01, 0.02), ("left", "bottom")),
     ]:
         ax.text(*place, text, transform=ax.transAxes, ha=side[0], va=side[1], size=10,
                 parse_math=False, bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
+    early = wins < 0.75 * falling.size  # then there is room above the ties, behind the wins
+    ax.annotate(f"same in {ties:,}", (wins if early else wins + ties, 0), (0, 6 if early else -6),
+                textcoords="offset points", ha="left" if early else "right",
+                va="bottom" if early else "top", size=10)  # fmt: skip
     if mean is not None:
         value, below, above = mean
         at = falling.size * 1.03

@@ -7,17 +7,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from recsys_lib.plots.labels import name_points, wrap
+from recsys_lib.plots.labels import name_column, name_points, wrap
 from recsys_lib.plots.style import COLORS, look, need_columns, set_axes, set_title
 
+ALIKE = 1.1  # latencies less than a tenth apart are called equal: they differ from run to run
+ROOM = 0.35  # of the width of the axes, that a column of names needs
 INDEXES = {
     "exact": "exact (matrix product)",
     "flat": "FAISS flat",
     "ivf": "FAISS IVF (numbers: clusters searched)",
     "hnsw": "FAISS HNSW (numbers: candidates kept)",
 }
+_SHORT = {"exact": "exact", "flat": "flat", "ivf": "IVF", "hnsw": "HNSW"}
 LATENCIES = {
     "ms_median": "median ms of one query",
     "ms_p95": "95th percentile ms of one query",
@@ -34,8 +38,9 @@ def quality_against_latency(
 ) -> Figure:
     """How good each system is over how long it takes, and the front of those worth their time.
 
-    A system is on the front, drawn filled on the step line, unless another is at least as fast and
-    at least as good; the others are hollow.
+    A system is on the front, drawn filled on the step line, unless another is better and no slower,
+    or as good and faster; the others are hollow. One that takes at most a tenth longer is no
+    slower: so little differs from run to run.
 
     Args:
         table: columns name, latency and value, and low and high where there are intervals. A row
@@ -57,8 +62,8 @@ def quality_against_latency(
     x, y = (known[column].to_numpy(dtype=float) for column in ("latency", "value"))
     if x.min() <= 0:
         raise ValueError(f"quality_against_latency: latencies must be above 0; got {x.min():g}")
-    fig, ax = plt.subplots(figsize=(7.5, 4.6))
-    front = y > np.concatenate([[-np.inf], np.maximum.accumulate(y)[:-1]])
+    fig, ax = plt.subplots(figsize=(8.5, 5.2))
+    front = _worth_their_time(x, y)
     end = x.max() * (x.max() / x.min()) ** 0.08
     steps_x, steps_y = [*x[front], end], [*y[front], y[front][-1]]
     ax.step(steps_x, steps_y, where="post", color=COLORS["grey"], lw=1, ls="-", zorder=1)
@@ -68,17 +73,52 @@ def quality_against_latency(
         low, high = (known[side].to_numpy(dtype=float) for side in ("low", "high"))
         ax.vlines(x, low, high, color=COLORS["blue"], lw=2)
         lines += [box for box in zip(x, low, x, high, strict=True) if not np.isnan(box).any()]
-    for chosen, face in ((front, COLORS["blue"]), (~front, "white")):
-        ax.plot(x[chosen], y[chosen], "o", ms=8, mfc=face, mec=COLORS["blue"], mew=2, ls="")
-    ax.margins(0.12, 0.18)
+    looks = [{"marker": "o", "ms": 8, "mfc": face, "mec": COLORS["blue"], "mew": 2, "ls": ""}
+             for face in (COLORS["blue"], "white")]  # fmt: skip
+    for chosen, style in zip((front, ~front), looks, strict=True):
+        ax.plot(x[chosen], y[chosen], **style)
+    ax.margins(0.14, 0.14)
     _log_axis(ax)
     set_title(fig, title)
     unknown = ", ".join(str(name) for name in table.loc[~measured, "name"])
     more = f"\nnot measured: {wrap(unknown, 70, 2)}" if unknown else ""
     set_axes(ax, f"{xlabel} (logarithmic){more}", ylabel)
     ax.xaxis.label.set_parse_math(False)
-    name_points(ax, np.column_stack([x, y]), list(known["name"]), avoid=lines)
+    meanings = ("filled, on the grey line: no other is as good in as little time",
+                f"hollow: another is (up to {ALIKE - 1:.0%} longer counts as equal)")  # fmt: skip
+    handles = [Line2D([], [], label=text, **style)
+               for text, style in zip(meanings, looks, strict=True)]  # fmt: skip
+    fig.legend(handles=handles, loc="outside lower left", ncols=1)
+    _name_systems(ax, x, y, list(known["name"]), lines)
     return fig
+
+
+def _worth_their_time(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which systems none beats, (n,) bool: x are latencies that rise, y how good each is."""
+    no_slower = x <= ALIKE * x[:, None]
+    better = no_slower & (y > y[:, None])
+    as_good = np.tri(len(x), k=-1, dtype=bool) & (y == y[:, None])  # and before it, so faster
+    return ~(better | as_good).any(axis=1)
+
+
+def _name_systems(
+    ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str], lines: list[tuple[float, ...]]
+) -> None:
+    """Names beside their dots: in a column for three and more that take nearly the same time."""
+    ax.figure.draw_without_rendering()
+    points = np.column_stack([x, y])
+    across = ax.transAxes.inverted().transform(ax.transData.transform(points))[:, 0]  # 0 … 1
+    alone = np.full(len(x), True)
+    for crowd in np.split(np.arange(len(x)), np.flatnonzero(x[1:] > ALIKE * x[:-1]) + 1):
+        left = across[crowd[0]] - max([0, *across[: crowd[0]]])
+        right = min([1, *across[crowd[-1] + 1 :]]) - across[crowd[-1]]
+        if len(crowd) >= 3 and max(left, right) > ROOM:
+            alone[crowd] = False
+            named = [names[i] for i in crowd]
+            lines = lines + name_column(ax, points[crowd], named, left=left >= right)
+    if alone.any():
+        rest = [names[i] for i in np.flatnonzero(alone)]
+        name_points(ax, points[alone], rest, avoid=lines)
 
 
 def index_tradeoff(
@@ -125,10 +165,11 @@ def index_tradeoff(
         set_axes(top, f"{LATENCIES[latency]} (log)", "" if at else ylabel)
         top.tick_params(labelleft=not at)
         bottom.set(yticks=range(len(kinds)), ylim=(len(kinds) - 0.4, -0.6), xticks=[])
-        bottom.set_yticklabels(["" if at else kind for kind in kinds])
+        bottom.set_yticklabels(["" if at else _SHORT[kind] for kind in kinds])
         bottom.grid(visible=False)
         bottom.set_xlim(0, here["megabytes"].max() * 2.4)
-        set_axes(bottom, "memory and time to build", "")
+        scale = "\n(each panel has its own scale)" if len(sizes) > 1 else ""
+        set_axes(bottom, f"memory, time to build{scale}", "")
     axes[0, 0].set_ylim(min(0.95, table["recall"].min()) - 0.07, 1.07)
     axes[0, 0].margins(x=0.15)
     _log_axis(axes[0, 0])

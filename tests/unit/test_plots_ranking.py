@@ -104,8 +104,17 @@ def test_the_counts_stand_clear_of_the_areas_and_of_each_other(differences):
     found = boxes(fig, ax)
     assert not any(overlap(a, b) for a, b in combinations(found, 2))
     reach = ax.transData.transform([(0, min(*differences, 0)), (0, max(*differences, 0))])[:, 1]
-    assert found[0].y0 > reach[1] - 1
-    assert max(box.y1 for box in found[1:]) < reach[0] + 1
+    better, worse, same = found
+    assert better.y0 > reach[1] - 1
+    assert worse.y1 < reach[0] + 1
+    wins, losses = (np.sum(np.sign(differences) == sign) for sign in (1, -1))
+    ties = ax.transData.transform([(wins, 0), (len(differences) - losses, 0)])
+    above = same.y0 > ties[0, 1] and same.x0 > ties[0, 0] - 1  # behind the wins: nothing is there
+    below = same.y1 < ties[0, 1] and same.x1 < ties[1, 0] + 1
+    assert above or below
+    assert min(abs(same.y0 - ties[0, 1]), abs(same.y1 - ties[0, 1])) < 15
+    frame = ax.get_window_extent()
+    assert frame.x0 - 1 < same.x0 < same.x1 < frame.x1 + 1
 
 
 @pytest.mark.parametrize(("bad", "words"), [([[1.0]], "shape"), ([nan], "no query"), ([], "no qu")])
@@ -164,14 +173,15 @@ def test_the_front_holds_who_is_not_beaten():
     fig = plots.quality_against_latency(QUALITY, title=TITLE)
     step, front, others = fig.axes[0].lines
     best = {
-        row["name"]
-        for _, row in QUALITY.iterrows()
-        if not (
-            (QUALITY["latency"] <= row["latency"])
-            & (QUALITY["value"] >= row["value"])
-            & (QUALITY["name"] != row["name"])
-        ).any()
+        b["name"]
+        for _, b in QUALITY.iterrows()
+        if not any(
+            (a["value"] > b["value"] and a["latency"] <= 1.1 * b["latency"])
+            or (a["value"] == b["value"] and a["latency"] < b["latency"])
+            for _, a in QUALITY.iterrows()
+        )
     }
+    assert "MiniLM as it comes" not in best  # the fastest of three that take nearly the same time
     at = QUALITY.set_index("name").sort_values("latency")
     filled = at[at.index.isin(best)]
     assert front.get_xdata().tolist() == filled["latency"].tolist()
@@ -180,6 +190,32 @@ def test_the_front_holds_who_is_not_beaten():
     assert others.get_markerfacecolor() == "white" != front.get_markerfacecolor()
     (bars,) = fig.axes[0].collections
     np.testing.assert_allclose([s[:, 1] for s in bars.get_segments()], at[["low", "high"]])
+
+
+def test_the_picture_says_what_is_filled():
+    fig = plots.quality_against_latency(QUALITY, title=TITLE)
+    (legend,) = fig.legends
+    handles, words = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+    assert [word.split(",")[0].split(":")[0] for word in words] == ["filled", "hollow"]
+    assert [handle.get_markerfacecolor() == "white" for handle in handles] == [False, True]
+
+
+def test_names_of_like_latencies_stand_in_a_column_at_their_heights():
+    values = [0.525, 0.554, 0.569, 0.61, 0.635]
+    names = [f"ranker of {value}" for value in values]
+    crowd = pd.DataFrame({"name": names, "latency": [14.5, 14.8, 14.5, 14.7, 14.7]})
+    fast = pd.DataFrame({"name": ["keywords"], "latency": [0.2], "value": [0.38]})
+    table = pd.concat([fast, crowd.assign(value=values)], ignore_index=True)
+    fig = plots.quality_against_latency(table, title=TITLE)
+    (ax,) = fig.axes
+    found = dict(zip(texts(ax), boxes(fig, ax), strict=True))
+    column = [found[name] for name in names]
+    assert np.ptp([box.x1 for box in column]) < 1  # pixels
+    assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(column))
+    for box, (x, y) in zip(column, ax.transData.transform(crowd.assign(value=values).iloc[:, 1:]),
+                           strict=True):  # fmt: skip
+        assert box.x1 < x
+        assert abs((box.y0 + box.y1) / 2 - y) < 30
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
