@@ -146,7 +146,7 @@ def calibration(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
         title: the finding.
     """
     fig, (top, bottom) = plt.subplots(
-        2, 1, figsize=(5.6, 5.4), sharex=True, height_ratios=[3, 1], layout="constrained"
+        2, 1, figsize=(5.6, 5.9), sharex=True, height_ratios=[3, 1], layout="constrained"
     )
     top.plot([0, 1], [0, 1], color=COLORS["grey"], lw=1, ls=":", label="perfect")
     for index, (name, table) in enumerate(tables.items()):
@@ -158,14 +158,16 @@ def calibration(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
         bottom.plot(table["predicted"], table["n"], ms=4, **style)
     set_title(fig, title)
     set_axes(top, "", "share that is positive", ylim=(0, 1))
-    set_axes(bottom, "predicted probability", "predictions")
+    set_axes(bottom, "predicted probability", "reviews\nper bin (log)")
     bottom.set_yscale("log")
     low, high = bottom.get_ylim()
     bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
     bottom.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     bottom.yaxis.set_minor_formatter(NullFormatter())
     top.set_xlim(0, 1)
-    set_legend(top, len(tables), always=True, loc="upper left")
+    # below the axes: inside them a curve and its bars may run anywhere
+    columns = 2 if max(map(len, tables)) <= 24 else 1
+    fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     return fig
 
 

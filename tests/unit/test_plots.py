@@ -277,6 +277,17 @@ def test_empty_bins_are_not_drawn():
     assert line.get_xdata().tolist() == [0.2, 0.8]
 
 
+@pytest.mark.parametrize("name", ["a", "a group whose name is long enough to fill the width"])
+def test_the_legend_of_a_reliability_diagram_hides_nothing(name):
+    fig = plots.calibration({name: BINS, f"{name}, again": BINS}, title=TITLE)
+    fig.canvas.draw()
+    (legend,) = fig.legends
+    box = legend.get_window_extent()
+    assert not any(ax.get_window_extent().overlaps(box) for ax in fig.axes)
+    assert box.x0 >= 0
+    assert box.x1 <= fig.bbox.x1
+
+
 def test_lengths_says_the_share_beyond_each_cut():
     fig = plots.lengths(np.arange(1, 101), title=TITLE, cuts=(90,))
     assert [text.get_text() for text in fig.axes[0].texts] == ["10.0% longer than 90"]
