@@ -21,7 +21,12 @@ from recsys_lib.plots.style import (
 
 
 def intervals(
-    table: pd.DataFrame, *, title: str, xlabel: str, reference: float | None = None
+    table: pd.DataFrame,
+    *,
+    title: str,
+    xlabel: str,
+    reference: float | None = None,
+    reference_label: str = "",
 ) -> Figure:
     """Estimates with their intervals, one line per row (a forest plot).
 
@@ -30,10 +35,16 @@ def intervals(
         title: the finding.
         xlabel: what the values are.
         reference: where to draw a line, such as 0 for differences.
+        reference_label: what the line is, written at its foot, below the last row.
     """
     fig, ax = plt.subplots(figsize=(7, 1.3 + 0.42 * len(table)))
+    below = 0.5  # rows of room below the last one
     if reference is not None:
         ax.axvline(reference, color=COLORS["black"], lw=1, ls="--")
+    if reference is not None and reference_label:
+        below = 0.8
+        ax.annotate(reference_label, (reference, len(table) - 1 + below), (5, 3),
+                    textcoords="offset points", size=9)  # fmt: skip
     rows = np.arange(len(table))
     low, high = (table[side].astype(float).to_numpy() for side in ("low", "high"))
     value = table["value"].astype(float).to_numpy()
@@ -47,7 +58,7 @@ def intervals(
                     ha="center", size=9,
                     bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
     ax.set_yticks(rows, table["name"])
-    ax.set_ylim(len(table) - 0.5, -0.75)
+    ax.set_ylim(len(table) - 1 + below, -0.75)
     ax.grid(axis="y", visible=False)
     set_title(fig, title)
     set_axes(ax, xlabel, "")

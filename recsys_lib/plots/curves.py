@@ -20,11 +20,17 @@ def lines(
     ylabel: str,
     ylim: tuple[float, float] | None = None,
     zero: bool = False,
+    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Figure:
-    """Curves over one axis: `ys` maps each curve's name to its values at `x`."""
+    """Curves over one axis: `ys` maps each curve's name to its values at `x`.
+
+    bands: (low, high) of the intervals of some of the curves, shaded around them.
+    """
     fig, ax = plt.subplots()
     for index, (name, y) in enumerate(ys.items()):
         ax.plot(x, y, label=name, **{**look(index), "marker": None})
+        if bands and name in bands:
+            ax.fill_between(x, *bands[name], color=look(index)["color"], alpha=0.2, lw=0)
     if zero:
         ax.axhline(0, color=COLORS["grey"], linewidth=1, linestyle="-")
     set_title(fig, title)

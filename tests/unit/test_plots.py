@@ -322,6 +322,32 @@ def test_equal_lengths_and_equal_estimates_are_drawn():
     plots.heatmap(CELLS * 0, title=TITLE, xlabel="x", ylabel="y").canvas.draw()
 
 
+def test_a_named_line_of_reference_has_its_name_below_the_last_row():
+    table = pd.concat([FOREST, FOREST.assign(name="c − b")], ignore_index=True)
+    fig = plots.intervals(table, title=TITLE, xlabel="x", reference=0.02, reference_label="all")
+    fig.canvas.draw()
+    (ax,) = fig.axes
+    (name,) = [text for text in ax.texts if text.get_text() == "all"]
+    last_row = ax.transData.transform((0, len(table) - 1))[1]
+    assert ax.bbox.y0 <= name.get_window_extent().y0
+    assert name.get_window_extent().y1 < last_row
+    assert name.xy[0] == 0.02
+
+
+def test_a_band_lies_around_the_curve_it_is_given_for():
+    band = {"b": (HALF - 0.1, HALF + 0.2)}
+    fig = plots.lines(HALF, {"a": 0 * HALF, "b": HALF}, title=TITLE, xlabel="x", ylabel="y",
+                      bands=band)  # fmt: skip
+    (ax,) = fig.axes
+    (drawn,) = ax.collections
+    corners = drawn.get_paths()[0].vertices
+    ends = [corners[corners[:, 0] == HALF[i], 1] for i in (0, 20)]
+    assert [(end.min(), end.max()) for end in ends] == [
+        pytest.approx((HALF[i] - 0.1, HALF[i] + 0.2)) for i in (0, 20)
+    ]
+    assert to_rgb(drawn.get_facecolor()[0][:3]) == to_rgb(plots.look(1)["color"])
+
+
 def test_negative_bars_start_at_zero():
     fig = plots.bars({"a": -1.0, "b": 2.0}, title=TITLE, xlabel="x")
     low, high = fig.axes[0].get_xlim()
