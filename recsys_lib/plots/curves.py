@@ -168,7 +168,7 @@ def calibration(
     bottom.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     bottom.yaxis.set_minor_formatter(NullFormatter())
     top.set_xlim(0, 1)
-    set_legend(top, len(tables), always=True, loc="upper left")
+    set_legend(top, len(tables), always=True)
     return fig
 
 
