@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from transformers import PreTrainedModel
 
 from recsys_lib.datasets import Reviews, Split, drop_leaks, find_leaks, split_by_group
@@ -338,7 +339,8 @@ def _best_logistic(
         regression = LogisticRegression(
             C=strength / 100 if scale else strength, class_weight=class_weight, max_iter=1_000
         )
-        model = make_pipeline(*steps, regression).fit(train, part.labels)
+        with threadpool_limits(1, user_api="blas"):  # vectors so short that threads only wait
+            model = make_pipeline(*steps, regression).fit(train, part.labels)
         scores = Scores(*(model.decision_function(x).astype(np.float64) for x in (valid, test)))
         value = auc(task.valid.labels, scores.valid)
         if value > best_auc:

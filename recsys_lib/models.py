@@ -9,6 +9,7 @@ as it is. Only safetensors weights are read: a pickle can run code.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -88,10 +89,17 @@ def model_fingerprint(name: str | Path = BUILT_IN) -> str:
     digest = hashlib.sha256()
     for file in sorted(model_path(name).iterdir()):
         if file.suffix in (".json", ".txt", ".model", ".safetensors"):
-            with file.open("rb") as stream:
-                digest.update(file.name.encode())
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            state = file.stat()
+            digest.update(file.name.encode())
+            digest.update(_file_digest(file, state.st_mtime_ns, state.st_size))
     return digest.hexdigest()
+
+
+@functools.cache
+def _file_digest(file: Path, changed_ns: int, size: int) -> bytes:
+    """SHA-256 of a file, read once for each time of change and size: weights are large."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _from_hub(name: str) -> Path:

@@ -215,7 +215,7 @@ def _degenerate(interval: np.ndarray) -> str:
     return "return (low, high), the lower end first"
 
 
-# --- 4: NDCG by hand -----------------------------------------------------------------------------
+# --- 4: NDCG when scores tie ---------------------------------------------------------------------
 
 
 def _ndcg(grades: np.ndarray, scores: np.ndarray, k: int, bug: str = "") -> float:
@@ -256,9 +256,10 @@ _NDCG_HINTS = {
 
 
 def check_ndcg(answer: object) -> bool:
-    """Exercise 4: `ndcg(grades, scores, k)` with gain 2^g − 1 and discount 1/log2(1 + rank)."""
+    """Exercise 4: `ndcg(grades, scores, k)`, the mean over all orders of items that tie."""
     rng = np.random.default_rng(11)
     cases = [(rng.integers(0, 4, 12), rng.normal(size=12), k) for k in (3, 5, 8)]
+    ties = [(rng.integers(0, 4, 12), rng.integers(0, 3, 12).astype(float), k) for k in (3, 5, 8)]
 
     def value(grades, scores, k) -> float:
         return float(as_array(answer(grades.copy(), scores.copy(), k), (), "one number"))
@@ -269,7 +270,10 @@ def check_ndcg(answer: object) -> bool:
             beyond = value(np.array([1, 3]), np.array([2.0, 1.0]), 5)
             if not np.isclose(beyond, metrics.ndcg([1, 3], [2.0, 1.0], 5), atol=1e-9):
                 return say(False, "a k beyond the end of the list is the whole list")
-            return say(True, "it agrees with the library, also for a k beyond the list")
+            tied = [value(*case) for case in ties]
+            if not np.allclose(tied, [metrics.ndcg(*case) for case in ties], atol=1e-9):
+                return say(False, _tie_hint(tied, ties))
+            return say(True, "it agrees with the library, with ties and for a k beyond the list")
         for bug, hint in _NDCG_HINTS.items():
             if np.allclose(got, [_ndcg(*case, bug) for case in cases], atol=1e-9):
                 return say(False, hint)
@@ -279,6 +283,16 @@ def check_ndcg(answer: object) -> bool:
         return say(False, f"NDCG@3 of the first case is {wanted:.4f}, not {got[0]:.4f}")
 
     return examine(answer, "ndcg(grades, scores, k)", check)
+
+
+def _tie_hint(got: list[float], ties: list[tuple]) -> str:
+    stored = [_ndcg(*case) for case in ties]
+    turned = [_ndcg(grades[::-1], scores[::-1], k) for grades, scores, k in ties]
+    if any(np.allclose(got, one, atol=1e-9) for one in (stored, turned)):
+        return "right without ties; items of equal score stand as they came: take the mean instead"
+    return (
+        "right without ties; where scores tie, each of their ranks gains the mean gain of the tie"
+    )
 
 
 # --- 5: find the flaw ----------------------------------------------------------------------------

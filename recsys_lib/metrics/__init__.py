@@ -5,7 +5,7 @@
     ``recall``, ``f1``, ``macro_f1``, ``confusion``, ``roc_curve``, ``pr_curve``
 ``calibration`` (does 0.8 mean eight in ten, and where is the threshold):
     ``sigmoid``, ``calibration_table``, ``expected_calibration_error``, ``fit_temperature``,
-    ``best_threshold``
+    ``fit_platt``, ``best_threshold``
 ``intervals`` (how far may a number be trusted, does A beat B):
     ``Estimate``, ``bootstrap``, ``bootstrap_mean``, ``paired_bootstrap``, ``permutation_test``,
     ``sign_flip_test``, ``holm``, ``format_p``
@@ -27,6 +27,7 @@ from recsys_lib.metrics.calibration import (
     best_threshold,
     calibration_table,
     expected_calibration_error,
+    fit_platt,
     fit_temperature,
     sigmoid,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "evaluate_run",
     "expected_calibration_error",
     "f1",
+    "fit_platt",
     "fit_temperature",
     "format_p",
     "hit_rate_at_k",

@@ -136,6 +136,48 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return 1.0 / high
 
 
+def fit_platt(logits: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """Slope a and shift b of Platt scaling: ``σ(a·logits + b)`` with the least log loss.
+
+    The shift moves all probabilities up or down, which no temperature can (T is a = 1/T, b = 0).
+    In place of the labels stand Platt's targets, ``(n₁ + 1) / (n₁ + 2)`` for 1 and
+    ``1 / (n₀ + 2)`` for 0, so that the fit is finite although the logits part the classes. The loss
+    is convex; Newton's method, its step halved while it does not help. Fit it on validation data.
+
+    Args:
+        logits: ``(n,)``.
+        labels: 0/1, ``(n,)``.
+
+    Raises:
+        ValueError: if there is one class only, or all logits are equal.
+
+    Source: Platt (1999), Probabilistic outputs for support vector machines, section 2.2; Lin, Lin,
+    Weng (2007), Machine Learning 68.
+    """
+    y, z = labels_and_scores(labels, logits, both=True, name="logits")
+    if not np.isfinite(z).all() or np.ptp(z) == 0:
+        raise ValueError("logits must be finite and not all equal")
+    ones = y.sum()
+    target = np.where(y == 1, (ones + 1) / (ones + 2), 1 / (len(y) - ones + 2))
+    x = np.stack([(z - z.mean()) / z.std(), np.ones(len(z))], axis=1)
+
+    def loss(fit: np.ndarray) -> float:
+        return float(np.logaddexp(0, x @ fit).sum() - target @ (x @ fit))
+
+    fit = np.zeros(2)
+    for _ in range(100):
+        p = sigmoid(x @ fit)
+        slope, curvature = x.T @ (p - target), (x.T * (p * (1 - p))) @ x
+        step = np.linalg.solve(curvature, slope)
+        while loss(fit - step) > loss(fit) and np.abs(step).max() > 1e-12:
+            step /= 2
+        fit = fit - step
+        if np.abs(step).max() <= 1e-12:
+            break
+    a, b = fit[0] / z.std(), fit[1] - fit[0] * z.mean() / z.std()
+    return float(a), float(b)
+
+
 def best_threshold(
     labels: ArrayLike, probs: ArrayLike, *, cost_fp: float, cost_fn: float
 ) -> tuple[float, float]:

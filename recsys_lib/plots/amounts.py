@@ -143,8 +143,19 @@ def heatmap(
     ylabel: str,
     format: str = "{:,.0f}",
     label: str = "",
+    marks: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
-    """A table as shaded cells with their numbers, such as a confusion matrix."""
+    """A table as shaded cells with their numbers, such as a confusion matrix.
+
+    Args:
+        table: rows and columns as they are drawn.
+        title: the finding.
+        xlabel: what the columns are.
+        ylabel: what the rows are.
+        format: of each number.
+        label: of the color bar; none without it.
+        marks: a name for each cell, rows of columns, which stands before its number.
+    """
     values = table.to_numpy(dtype=float)
     size = (2.6 + 1.15 * values.shape[1], 1.6 + 0.62 * values.shape[0])
     fig, ax = plt.subplots(figsize=size)
@@ -153,6 +164,7 @@ def heatmap(
     for (row, column), value in np.ndenumerate(values):
         color = "white" if value > middle else "black"
         text = "" if np.isnan(value) else format.format(value)
+        text = text if marks is None else f"{marks[row][column]} {text}"
         ax.text(column, row, text, ha="center", va="center", color=color)
     ax.set_xticks(range(values.shape[1]), table.columns)
     ax.set_yticks(range(values.shape[0]), table.index)

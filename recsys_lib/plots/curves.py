@@ -134,22 +134,25 @@ def precision_recall(
     fig, ax = plt.subplots(figsize=(5.6, 4.8))
     for index, (name, (recall, precision)) in enumerate(curves.items()):
         ax.plot(recall, precision, label=name, **{**look(index), "marker": None})
-    label = f"chance ({positive_share:.0%} are positive)"
+    label = f"chance ({100 * positive_share:.0f} % are positive)"
     ax.axhline(positive_share, color=COLORS["grey"], lw=1, ls=":", label=label)
     set_title(fig, title)
     set_axes(ax, "recall", "precision", ylim=(0, 1.02))
     ax.set_xlim(0, 1.02)
-    set_legend(ax, len(curves), always=True, loc="lower left")
+    set_legend(ax, len(curves), always=True)  # where no line runs, that of chance least of all
     return fig
 
 
-def calibration(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
-    """Reliability diagrams over a histogram of the predictions.
+def calibration(
+    tables: Mapping[str, pd.DataFrame], *, title: str, positive: str = "positive"
+) -> Figure:
+    """Reliability diagrams, and below them how many predictions each bin has.
 
     Args:
         tables: by name, one row per bin with the columns predicted (mean probability), observed
             (share of positives) and n; low and high of the observed share where known.
         title: the finding.
+        positive: what a label of 1 means, such as "recommended".
     """
     fig, (top, bottom) = plt.subplots(
         2, 1, figsize=(5.6, 5.9), sharex=True, height_ratios=[3, 1], layout="constrained"
@@ -163,7 +166,7 @@ def calibration(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
             top.vlines(table["predicted"], table["low"], table["high"], color=style["color"], lw=1)
         bottom.plot(table["predicted"], table["n"], ms=4, **style)
     set_title(fig, title)
-    set_axes(top, "", "share that is positive", ylim=(0, 1))
+    set_axes(top, "", f"share that is {positive}", ylim=(0, 1))
     set_axes(bottom, "predicted probability", "reviews\nper bin (log)")
     bottom.set_yscale("log")
     low, high = bottom.get_ylim()
@@ -182,6 +185,8 @@ def learning_curve(
 ) -> Figure:
     """A score over the number of training examples, with intervals as bars.
 
+    A line joins neighboring numbers only: it breaks where a system lacks one that others have.
+
     Args:
         table: columns system, n, value, and low and high where there are intervals.
         title: the finding.
@@ -189,9 +194,9 @@ def learning_curve(
         xlabel: what `n` counts.
     """
     fig, ax = plt.subplots()
-    systems = list(table.groupby("system", sort=False))
+    systems, every = list(table.groupby("system", sort=False)), sorted(table["n"].unique())
     for index, (name, rows) in enumerate(systems):
-        rows = rows.sort_values("n")
+        rows = rows.set_index("n").reindex(every).reset_index()
         # side by side, since bars on top of each other cannot be told apart
         n = rows["n"] * 1.05 ** (index - (len(systems) - 1) / 2)
         ax.plot(n, rows["value"], label=name, ms=6, **look(index))
@@ -200,7 +205,7 @@ def learning_curve(
             ax.errorbar(n, rows["value"], ends, fmt="none", capsize=4, lw=1.5,
                         ecolor=look(index)["color"])  # fmt: skip
     ax.set_xscale("log", base=2)
-    ax.set_xticks(sorted(table["n"].unique()))
+    ax.set_xticks(every)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.tick_params(axis="x", rotation=35)
     set_title(fig, title)

@@ -178,9 +178,22 @@ def dcg(gains, k):
     return np.sum(gains / np.log2(np.arange(2, len(gains) + 2)))
 
 
-def ndcg_right(grades, scores, k):
+def ndcg_as_it_came(grades, scores, k):
     gains = 2.0**grades - 1
-    return dcg(gains[np.argsort(-scores)], k) / dcg(np.sort(gains)[::-1], k)
+    return dcg(gains[np.argsort(-scores, kind="stable")], k) / dcg(np.sort(gains)[::-1], k)
+
+
+def ndcg_right(grades, scores, k):
+    _, tie = np.unique(-scores, return_inverse=True)
+    gains = 2.0**grades - 1
+    means = (np.bincount(tie, gains) / np.bincount(tie))[np.sort(tie)]
+    return dcg(means, k) / dcg(np.sort(gains)[::-1], k)
+
+
+def best_order_of_ties(grades, scores, k):
+    order = np.lexsort((-grades, -scores))
+    gains = 2.0**grades - 1
+    return dcg(gains[order], k) / dcg(np.sort(gains)[::-1], k)
 
 
 def ndcg_short_lists_fail(grades, scores, k):
@@ -234,6 +247,9 @@ def test_ndcg_right(capsys):
         (precision_like, "every rank counts the same"),
         (lambda g, s, k: np.nan, "the first rank is 1"),
         (ndcg_short_lists_fail, "beyond the end"),
+        (ndcg_as_it_came, "stand as they came"),
+        (lambda g, s, k: ndcg_as_it_came(g[::-1], s[::-1], k), "stand as they came"),
+        (best_order_of_ties, "gains the mean gain of the tie"),
         (lambda g, s, k: 0.5, "NDCG@3 of the first case"),
     ],
 )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import optimize, special, stats
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
 from recsys_lib import metrics
 
@@ -139,6 +140,7 @@ def test_curves_equal_sklearn(rows):
         (lambda: metrics.fit_temperature([1.0, -1.0], [0, 1]), "no better than chance"),
         (lambda: metrics.fit_temperature([1.0, -1.0], [1, 0]), "every label"),
         (lambda: metrics.fit_temperature([np.inf, -1.0], [1, 0]), "finite"),
+        (lambda: metrics.fit_platt([1.0, 1.0], [1, 0]), "not all equal"),
         (lambda: metrics.best_threshold([0, 1], [0, 1], cost_fp=0, cost_fn=0), "not both 0"),
         (lambda: metrics.bootstrap([0, 1], [0, 1], "gini"), "'gini'"),
         (lambda: metrics.bootstrap([0, 1], [0, 1], "auc", n=0), "n must be"),
@@ -215,6 +217,29 @@ def test_temperature_recovers_a_known_one():
     y = rng.random(len(z)) < metrics.sigmoid(z)
     # The standard error of 1/T is 1/sqrt(n E[z² p (1-p)]) = 0.003.
     assert metrics.fit_temperature(3 * z, y) == pytest.approx(3, rel=0.012)
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_platt_is_logistic_regression_on_targets_that_keep_it_finite(part):
+    y, p = sample(1)
+    z = 3 * special.logit(p) + 2
+    if part:
+        y = (z > np.median(z)).astype(int)  # which sends the plain fit to infinity
+    a, b = metrics.fit_platt(z, y)
+    target = np.where(y == 1, (sum(y) + 1) / (sum(y) + 2), 1 / (sum(1 - y) + 2))
+    twice, labels = np.r_[z, z][:, None], np.repeat([1, 0], len(z))  # each row as a 1 and as a 0
+    model = LogisticRegression(C=1e12, tol=1e-12, max_iter=10_000)
+    model.fit(twice, labels, sample_weight=np.r_[target, 1 - target])
+    assert a == pytest.approx(model.coef_.item(), rel=1e-4)
+    assert b == pytest.approx(model.intercept_.item(), rel=1e-4, abs=1e-4)
+
+
+def test_platt_recovers_a_known_slope_and_shift():
+    rng = np.random.default_rng(0)
+    z = rng.normal(scale=2, size=200_000)
+    y = rng.random(len(z)) < metrics.sigmoid(z)
+    # z = 0.5 · (2z - 3) + 1.5; the standard errors are 0.002 and 0.01
+    assert metrics.fit_platt(2 * z - 3, y) == pytest.approx((0.5, 1.5), abs=0.03)
 
 
 @given(

@@ -314,6 +314,29 @@ def test_the_intervals_of_a_learning_curve_stand_side_by_side():
     assert np.mean(np.log(places), axis=0) == pytest.approx(np.log([64, 256]))
 
 
+def test_no_line_joins_two_sizes_across_one_that_others_have():
+    rows = pd.concat([LEARNING, LEARNING[:1].assign(system="b", n=128)])
+    (ax,) = plots.learning_curve(rows, title=TITLE, ylabel="AUC").axes
+    drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
+    assert np.isnan(drawn["a"]).tolist() == [False, True, False]
+    assert drawn["b"].tolist() == [0.6, 0.7, 0.75]
+
+
+def test_the_line_of_chance_does_not_strike_the_legend():
+    curve = dict.fromkeys("abc", (HALF, 1 - 0.2 * HALF))
+    fig = plots.precision_recall(curve, title=TITLE, positive_share=0.18)
+    fig.canvas.draw()
+    (ax,) = fig.axes
+    box = ax.get_legend().get_window_extent().transformed(ax.transData.inverted())
+    assert not box.y0 < 0.18 < box.y1
+
+
+def test_cells_carry_their_names():
+    marks = [["TN", "FP"], ["FN", "TP"]]
+    fig = plots.heatmap(CELLS, title=TITLE, xlabel="x", ylabel="y", marks=marks)
+    assert [text.get_text() for text in fig.axes[0].texts] == ["TN 5", "FP 1", "FN 2", "TP 9"]
+
+
 def test_equal_lengths_and_equal_estimates_are_drawn():
     plots.lengths(np.full(10, 7), title=TITLE).canvas.draw()
     same = FOREST.assign(value=0.5, low=0.5, high=0.5)
