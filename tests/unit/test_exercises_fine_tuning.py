@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import numpy as np
 import pytest
@@ -247,7 +248,7 @@ def groups_of_names(model, weight_decay):
     [
         (groups_by(lambda n, p: True), "is the scale of a layer norm"),
         (groups_by(lambda n, p: "norm" in n.lower() or p.ndim > 1), "scale of a layer norm"),
-        (groups_by(lambda n, p: not n.endswith("bias") and "LayerNorm" not in n), "norm1.weight"),
+        (groups_by(lambda n, p: not re.search(r"bias|LayerNorm|embeddings", n)), "norm1.weight"),
         (groups_by(lambda n, p: n.endswith("bias") or p.ndim > 1), "is a bias"),
         (parameter_groups, "position_embeddings.weight is the table of an nn.Embedding"),
         (groups_by(lambda n, p: p.ndim > 1 and "embed" not in n), "0.weight is the table"),
