@@ -205,27 +205,27 @@ def check_schedule(answer: object) -> bool:
 
 
 def _decay_models() -> list[nn.Module]:
-    """Two models whose layer norms have different names, each with a frozen matrix."""
+    """Two models, each with a frozen matrix, whose layer norms and embeddings are named unlike."""
     config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
                         intermediate_size=16, num_labels=1)  # fmt: skip
     bert = BertForSequenceClassification(config)
     bert.bert.embeddings.word_embeddings.weight.requires_grad_(False)
-    plain = nn.TransformerEncoderLayer(8, 2, 16)
-    plain.linear1.weight.requires_grad_(False)
+    plain = nn.Sequential(nn.Embedding(30, 8), nn.TransformerEncoderLayer(8, 2, 16))
+    plain[1].linear1.weight.requires_grad_(False)
     return [bert, plain]
 
 
 def check_decay_groups(answer: object) -> bool:
-    """Exercise 3: `decay_groups(model, weight_decay)`, AdamW's parameter groups."""
+    """Exercise 3: `split_decay(model, weight_decay)`, AdamW's groups: embeddings do not decay."""
 
     def check() -> bool:
         for model in _decay_models():
             hint = _decay_mistake(answer(model, 0.05), model, 0.05)
             if hint:
                 return say(False, hint)
-        return say(True, "every trainable parameter once, decay on matrices only")
+        return say(True, "each trainable parameter once; matrices decay, embeddings do not")
 
-    return _examine(answer, "decay_groups(model, weight_decay)", check)
+    return _examine(answer, "split_decay(model, weight_decay)", check)
 
 
 def _decay_mistake(groups: object, model: nn.Module, decay: float) -> str:
@@ -255,8 +255,15 @@ def _decay_mistake(groups: object, model: nn.Module, decay: float) -> str:
         if p.ndim < 2 and value != 0:
             what = "a bias" if "bias" in name else "the scale of a layer norm"
             return f"{name} is {what}: pulling it towards 0 makes no sense, give it decay 0"
-        if p.ndim >= 2 and value != decay:
-            return f"{name} is a matrix and must decay with {decay}; yours has {value}"
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for name, p, value in given:
+        if id(p) in tables and value != 0:
+            return (
+                f"{name} is the table of an nn.Embedding: give it decay 0, else vectors that no "
+                "text of a batch uses shrink too"
+            )
+        if p.ndim >= 2 and id(p) not in tables and value != decay:
+            return f"{name} is a matrix of no embedding and must decay with {decay}: it has {value}"
     return ""
 
 

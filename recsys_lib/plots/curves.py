@@ -92,7 +92,9 @@ def training_curves(
     left = np.atleast_1d(axes)[0]
     window = max(1, len(history) // 20)
     smooth = history["loss"].rolling(window, min_periods=1).mean()
-    left.plot(history["step"], history["loss"], color=COLORS["sky"], lw=1, ls="-", alpha=0.6)
+    if window > 1:
+        thin = {"color": COLORS["sky"], "lw": 1, "ls": "-", "alpha": 0.6}
+        left.plot(history["step"], history["loss"], label="training, each step", **thin)
     name = "training" if window == 1 else f"training, mean of {window} steps"
     left.plot(history["step"], smooth, label=name, color=COLORS["blue"], ls="-")
     if "valid_loss" in history and history["valid_loss"].notna().any():

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
+from transformers.trainer_pt_utils import get_parameter_names
 
 from recsys_lib.exercises import fine_tuning as exercises
 from recsys_lib.models import parameter_groups
@@ -195,8 +197,20 @@ def test_schedule_hints(capsys, answer, hint):
 # --- 3 -------------------------------------------------------------------------------------------
 
 
-def test_decay_groups_of_the_library_are_right(capsys):
-    assert reply(capsys, exercises.check_decay_groups, parameter_groups)[0]
+def groups_as_transformers(model, weight_decay):
+    """By the function with which `Trainer` chooses, told of embeddings too."""
+    decaying = set(get_parameter_names(model, [nn.LayerNorm, nn.Embedding], ["bias"]))
+    return groups_by(lambda n, p: n in decaying)(model, weight_decay)
+
+
+def groups_by_module(model, weight_decay):
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    return groups_by(lambda n, p: p.ndim > 1 and id(p) not in tables)(model, weight_decay)
+
+
+@pytest.mark.parametrize("answer", [groups_as_transformers, groups_by_module])
+def test_decay_groups_right(capsys, answer):
+    assert reply(capsys, exercises.check_decay_groups, answer)[0]
 
 
 def groups_by(decays, *, trainable=True):
@@ -216,12 +230,12 @@ def groups_dropping_biases(model, weight_decay):
 
 
 def groups_twice(model, weight_decay):
-    groups = parameter_groups(model, weight_decay)
+    groups = groups_by_module(model, weight_decay)
     return [*groups, {"params": groups[0]["params"][:1], "weight_decay": 0.0}]
 
 
 def groups_without_zero(model, weight_decay):
-    groups = parameter_groups(model, weight_decay)
+    groups = groups_by_module(model, weight_decay)
     return [groups[0], {"params": groups[1]["params"]}]
 
 
@@ -234,9 +248,11 @@ def groups_of_names(model, weight_decay):
     [
         (groups_by(lambda n, p: True), "is the scale of a layer norm"),
         (groups_by(lambda n, p: "norm" in n.lower() or p.ndim > 1), "scale of a layer norm"),
-        (groups_by(lambda n, p: not n.endswith("bias") and "LayerNorm" not in n), "norm1.weight"),
+        (groups_by(lambda n, p: not re.search(r"bias|LayerNorm|embeddings", n)), "norm1.weight"),
         (groups_by(lambda n, p: n.endswith("bias") or p.ndim > 1), "is a bias"),
-        (groups_by(lambda n, p: False), "is a matrix and must decay"),
+        (parameter_groups, "position_embeddings.weight is the table of an nn.Embedding"),
+        (groups_by(lambda n, p: p.ndim > 1 and "embed" not in n), "0.weight is the table"),
+        (groups_by(lambda n, p: False), "of no embedding and must decay"),
         (groups_by(lambda n, p: p.ndim > 1, trainable=False), "is frozen"),
         (groups_dropping_biases, "never be trained"),
         (groups_twice, "stands in two groups"),

@@ -268,6 +268,15 @@ def test_an_untuned_run_has_no_panel_for_validation():
     assert len(plots.training_curves(HISTORY, title=TITLE).axes) == 2
 
 
+@pytest.mark.parametrize(("steps", "thin"), [(20, 0), (40, 1)])
+def test_every_curve_of_a_training_run_is_in_its_legend(steps, thin):
+    history = pd.DataFrame({"step": np.arange(steps), "loss": np.linspace(1, 0.1, steps)})
+    ax = plots.training_curves(history, title=TITLE).axes[0]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == [line.get_label() for line in ax.lines]
+    assert legend.count("training, each step") == thin
+
+
 def test_empty_bins_are_not_drawn():
     fig = plots.calibration({"a": BINS}, title=TITLE)
     fig.canvas.draw()
