@@ -233,6 +233,7 @@ def _installed(name: str) -> bool:
 BROUGHT_ALONG = {
     "huggingface_hub": "transformers",
     "jupyter_client": "jupyterlab",
+    "nbclient": "papermill",
     "tokenizers": "transformers",
     "traitlets": "jupyterlab",
     "zmq": "jupyterlab",
