@@ -297,9 +297,11 @@ def _lacks(
             count, units = int(line.sum()), len(np.unique(unit[line]))
             fewest = min(fewest, units)
             if count < min_rows:
+                words = words.replace("rows", "row", 1) if count == 1 else words
                 said = said or f"{count} {words}, {min_rows} needed"
             elif units < min_units:
-                said = said or f"{words} of {units} units, {min_units} needed"
+                alone = "unit" if units == 1 else "units"
+                said = said or f"{words} from {units} independent {alone}, {min_units} needed"
         if not said and np.isnan(drawn[at]).mean() > 0.1:
             said = "no value in many resamples"
         why.append(said)

@@ -33,9 +33,9 @@ _WORDS = {
     ),
     "precision": ("of those decided {positive}, labeled so", True),
     "auc": ("how well scores tell the two labels apart (AUC)", False),
-    "log_loss": ("log loss of the probabilities", False),
+    "log_loss": ("how dearly wrong probabilities cost (log loss)", False),
     "brier": ("squared error of the probabilities (Brier)", False),
-    "mean_error": ("promised share less true share of {positive}", True),
+    "mean_error": ("share of {positive} that is expected, less the share labeled so", True),
     "calibration_error": ("distance of promised from true shares", True),
 }
 _SHARES = ("accuracy", "base_rate", "selection_rate", "true_positive_rate", "false_positive_rate",
@@ -59,9 +59,10 @@ _STYLE = (
 def report_table(audit: Audit, *, positive: str = "1") -> pd.DataFrame:
     """All findings as texts, differences shown first, then the untestable, then the others.
 
-    Columns: column, compared, measure, group, others, difference (with its interval), chance (the
-    corrected p value), could have been missed (the smallest gap shown with a power of 80 %), and
-    verdict.
+    Columns: column, compared, measure, group, others, difference (with its interval; the largest
+    less the smallest group has none, since it is never below 0, and its bootstrap interval runs too
+    high), chance (the corrected p value), could have been missed (the smallest gap shown with a
+    power of 80 %), and verdict.
 
     Args:
         audit: what was found.
@@ -95,7 +96,7 @@ def report_table(audit: Audit, *, positive: str = "1") -> pd.DataFrame:
             line |= dict.fromkeys(("group", "others", "difference"), "unknown")
             line |= {"chance": "", "could have been missed": ""}
         verdict = _VERDICTS[row["verdict"]]
-        line["verdict"] = f"{verdict}: {row['why']}" if row["why"] else verdict
+        line["verdict"] = f"{verdict}: {_why(row, positive)}" if row["why"] else verdict
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -137,7 +138,7 @@ def not_testable(audit: Audit, *, positive: str = "1") -> list[str]:
     lines: dict[tuple[str, str, str], list[str]] = {}
     for row in audit.not_testable.to_dict("records"):
         who = row["group"] or "the range over all groups"
-        key = (row["sensitive"], who, row["why"])
+        key = (row["sensitive"], who, _why(row, positive))
         lines.setdefault(key, []).append(measure_words(row["metric"], positive))
     return [
         f"{column}, {who}: {why} ({'; '.join(measures)})"
@@ -248,11 +249,21 @@ def _number(value: float, metric: str, sign: bool = False) -> str:
     return text.replace("-", "−") + (" %" if percent and not sign else "")
 
 
+def _why(row: dict, positive: str) -> str:
+    """The reason in the words of the report: labels by their name."""
+    said = str(row["why"]).replace("labeled 1", f"labeled “{positive}”")
+    said = said.replace("labeled 0", f"not labeled “{positive}”")
+    return said.replace("decided 1", f"decided “{positive}”")
+
+
 def _interval(row: dict, level: float | None = None) -> str:
     percent = _WORDS.get(row["metric"], ("", False))[1]
     value, low, high = (_number(row[k], row["metric"], sign=True) for k in ("value", "low", "high"))
+    said = f"{value}{' points' if percent else ''}"
+    if row["kind"] == "range":
+        return said
     name = "" if level is None else f"{_percent(level)} interval "
-    return f"{value}{' points' if percent else ''} ({name}{low} to {high})"
+    return f"{said} ({name}{low} to {high})"
 
 
 def _missed(row: dict) -> str:
@@ -292,7 +303,7 @@ def _how_to_read(audit: Audit) -> list[str]:
     return [
         f"An interval aims to hold the true difference in {_percent(audit.level)} of audits like "
         "this; with few units it holds it somewhat less often. A wide one says that little is "
-        "known. That of “largest − smallest” runs too high: for it, look at p.",
+        "known. “Largest − smallest” has none: chance alone keeps it above 0, so look at its p.",
         "p says how often groups that mean nothing would differ as much or more, corrected "
         f"for {audit.comparisons:,} comparisons; up to {audit.alpha:g}, and if the interval leaves "
         "0 out, a difference is shown.",

@@ -10,6 +10,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from recsys_lib.plots.style import COLORS, look, set_axes, set_legend, set_title
 
+_PROBABILITIES = (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)  # ticks by log-odds
+
 
 def lines(
     x: np.ndarray,
@@ -146,7 +148,11 @@ def precision_recall(
 
 
 def calibration(
-    tables: Mapping[str, pd.DataFrame], *, title: str, positive: str = "positive"
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    title: str,
+    positive: str = "positive",
+    logit: bool = False,
 ) -> Figure:
     """Reliability diagrams, and below them how many predictions each bin has.
 
@@ -155,13 +161,25 @@ def calibration(
             (share of positives) and n; low and high of the observed share where known.
         title: the finding.
         positive: what a label of 1 means, such as "recommended".
+        logit: spread the probabilities by their log-odds, for a model that is sure of most cases.
+            Perfect calibration is then a curve, since the share stays on its own scale.
+
+    Raises:
+        ValueError: with logit, a mean probability that is not above 0 and below 1.
     """
     fig, (top, bottom) = plt.subplots(
         2, 1, figsize=(5.6, 5.9), sharex=True, height_ratios=[3, 1], layout="constrained"
     )
-    top.plot([0, 1], [0, 1], color=COLORS["grey"], lw=1, ls=":", label="perfect")
+    tables = {name: table[table["n"] > 0] for name, table in tables.items()}
+    perfect = np.array([0.0, 1.0])
+    if logit:
+        means = np.concatenate([table["predicted"] for table in tables.values()])
+        if means.min() <= 0 or means.max() >= 1:
+            raise ValueError("calibration: logit needs mean probabilities above 0 and below 1")
+        ends = np.log(means / (1 - means))
+        perfect = 1 / (1 + np.exp(-np.linspace(ends.min() - 0.5, ends.max() + 0.5, 200)))
+    top.plot(perfect, perfect, color=COLORS["grey"], lw=1, ls=":", label="perfect")
     for index, (name, table) in enumerate(tables.items()):
-        table = table[table["n"] > 0]
         style = look(index)
         top.plot(table["predicted"], table["observed"], label=name, ms=5, **style)
         if {"low", "high"} <= set(table.columns):
@@ -175,7 +193,12 @@ def calibration(
     bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
     bottom.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     bottom.yaxis.set_minor_formatter(NullFormatter())
-    top.set_xlim(0, 1)
+    if logit:
+        top.set_xscale("logit")
+        inside = [p for p in _PROBABILITIES if perfect[0] <= p <= perfect[-1]]
+        bottom.set_xticks(inside, [f"{p:g}" for p in inside])
+        bottom.xaxis.set_minor_formatter(NullFormatter())
+    top.set_xlim(perfect[0], perfect[-1])
     # below the axes: inside them a curve and its bars may run anywhere
     columns = 2 if max(map(len, tables)) <= 24 else 1
     fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=columns)

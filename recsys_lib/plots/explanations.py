@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from recsys_lib.plots.labels import wrap
 from recsys_lib.plots.style import (
@@ -28,26 +27,29 @@ def erasure_curves(table: pd.DataFrame, *, title: str, ylabel: str) -> Figure:
 
     Args:
         table: columns name (the method), curve ("deletion" or "insertion"), share (of the words,
-            0 … 1), value, and low and high of its interval.
+            0 … 1; each has a place of its own, whatever lies between), value, and low and high of
+            its interval.
         title: the finding.
         ylabel: what the values are.
     """
     need_columns(table, ("name", "curve", "share", "value", "low", "high"), "erasure_curves")
     fig, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), sharey=True)
     labels = {
-        "deletion": "share of the words taken out, top first",
-        "insertion": "share of the words given, top first",
+        "deletion": "share of the words taken out, top first (not to scale)",
+        "insertion": "share of the words given, top first (not to scale)",
     }
-    names = list(table["name"].unique())
+    names, shares = list(table["name"].unique()), np.unique(table["share"])
     for ax, (curve, label) in zip(axes, labels.items(), strict=True):
         for index, name in enumerate(names):
             rows = table[(table["curve"] == curve) & (table["name"] == name)].sort_values("share")
+            # one place per share: near 0 they lie too close on a scale; and side by side, since
+            # bars on top of each other cannot be told apart
+            x = np.searchsorted(shares, rows["share"])
             inner = rows["share"].between(0, 1, inclusive="neither")
-            # side by side, since bars on top of each other cannot be told apart
-            x = rows["share"] + np.where(inner, 0.012 * (index - (len(names) - 1) / 2), 0)
+            x = x + np.where(inner, 0.14 * (index - (len(names) - 1) / 2), 0)
             ax.plot(x, rows["value"], label=name, ms=5, **look(index))
             ax.vlines(x, rows["low"], rows["high"], color=look(index)["color"], lw=1)
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_xticks(range(len(shares)), [f"{100 * share:g}%" for share in shares])
         set_axes(ax, label, ylabel if curve == "deletion" else "", ylim=(0, 1.02))
     set_legend(axes[1], len(names), always=True, loc="lower right")
     set_title(fig, title)

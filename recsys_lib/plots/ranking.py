@@ -200,7 +200,13 @@ def rankings_side_by_side(
 
 
 def grouped_intervals(
-    table: pd.DataFrame, *, title: str, xlabel: str, reference: float | None = None, wide: int = 3
+    table: pd.DataFrame,
+    *,
+    title: str,
+    xlabel: str,
+    reference: float | None = None,
+    wide: int = 3,
+    decimals: int | None = None,
 ) -> Figure:
     """Estimates with intervals of several systems, one panel per group of queries.
 
@@ -212,6 +218,7 @@ def grouped_intervals(
         xlabel: what the values are.
         reference: where to draw a line, such as 0 for differences.
         wide: panels side by side.
+        decimals: of the printed values; None: as many as the range of the axis needs.
 
     Raises:
         ValueError: a column is missing, no value, or a system that stands in a group twice.
@@ -239,7 +246,7 @@ def grouped_intervals(
         ax.set_visible(False)
     for ax, group in zip(axes.flat, groups, strict=False):
         rows = table[table["group"] == group].set_index("name").reindex(names)
-        _forest(ax, rows, reference, decimals_of(room))
+        _forest(ax, rows, reference, decimals_of(room) if decimals is None else decimals)
         ax.set_title(_group_title(group, rows["n"].dropna()), size=10, parse_math=False)
     axes[0, 0].set_xlim(low - 0.06 * room, top + 0.06 * room)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)

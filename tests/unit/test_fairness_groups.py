@@ -208,7 +208,7 @@ def test_one_member_and_one_class_are_unknown(people):
     label[who == "c"] = 1
     table = group_table(label, prob, who, metrics=["accuracy", "auc", "false_positive_rate"], n=60)
     table = table.set_index(["metric", "group"])
-    assert table.loc[("accuracy", "alone"), "why"] == "1 rows, 20 needed"
+    assert table.loc[("accuracy", "alone"), "why"] == "1 row, 20 needed"
     assert table.loc[("accuracy", "c"), "known"]
     assert table.loc[("auc", "c"), "why"] == "0 rows labeled 0, 20 needed"
     assert table.loc[("false_positive_rate", "c"), "why"] == "0 rows labeled 0, 20 needed"
@@ -218,7 +218,7 @@ def test_rows_of_too_few_units_are_unknown(people):
     label, prob, who, product = people
     product = np.where(who == "c", product % 4, product)
     table = group_table(label, prob, who, metrics=["accuracy"], groups=product, n=60)
-    assert table.set_index("group").loc["c", "why"] == "rows of 4 units, 10 needed"
+    assert table.set_index("group").loc["c", "why"] == "rows from 4 independent units, 10 needed"
 
 
 def test_a_rate_of_one_has_an_interval_of_some_width(people):

@@ -176,7 +176,35 @@ def test_an_unusual_level_is_not_rounded_away(quiet):
     strict = dataclasses.replace(quiet, level=0.995, alpha=0.005)
     page = report_html(strict, title="t", dataset="d")
     assert "Intervals: 99.5%." in page and "in 99.5% of audits" in page
-    assert "runs too high" in page  # the interval of a range
+    assert "“Largest − smallest” has none" in page
+
+
+def test_the_largest_less_the_smallest_has_no_interval():
+    """It is never below 0, so its interval would read like a difference beside its verdict."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"label": rng.integers(0, 2, 600), "prob": rng.uniform(0.1, 0.9, 600)})
+    result = audit(frame.assign(who=rng.choice(list("abc"), 600)), sensitive="who", n=100,
+                   metrics=["accuracy"])  # fmt: skip
+    table = report_table(result).set_index("compared")["difference"]
+    ranges = table.index.str.startswith("largest")
+    assert ranges.sum() == 1 and table[ranges].str.fullmatch(r"\+\d+\.\d points").all()
+    assert table[~ranges].str.contains(" to ").all()
+    shown = result.findings.assign(verdict=np.where(result.findings["kind"] == "range", "gap", ""))
+    *_, said = sentences(dataclasses.replace(result, findings=shown))
+    assert "points. If who meant nothing" in said and "interval" not in said
+
+
+def test_reasons_name_the_labels(quiet):
+    row = quiet.findings.iloc[:1].assign(
+        verdict="not testable", metric="true_positive_rate", why="1 row labeled 1, 20 needed"
+    )
+    audited = dataclasses.replace(quiet, findings=row)
+    (line,) = not_testable(audited, positive="good")
+    assert ": 1 row labeled “good”, 20 needed (" in line
+    assert report_table(audited, positive="good")["verdict"].str.contains("labeled “good”").all()
+    other = row.assign(why="3 rows labeled 0, 20 needed")
+    (line,) = not_testable(dataclasses.replace(quiet, findings=other), positive="good")
+    assert ": 3 rows not labeled “good”, 20 needed (" in line
 
 
 def test_measures_have_plain_words():
@@ -218,4 +246,4 @@ def test_a_test_that_could_find_nothing_is_told_among_the_untestable():
     assert line["difference"] != "unknown"
     (said,) = not_testable(result)
     assert said.startswith("who, b: least corrected p 0.1")
-    assert said.endswith("(promised share less true share of “1”)")
+    assert said.endswith("(share of “1” that is expected, less the share labeled so)")

@@ -297,6 +297,20 @@ def test_the_legend_of_a_reliability_diagram_hides_nothing(name):
     assert box.x1 <= fig.bbox.x1
 
 
+def test_a_sure_model_is_drawn_by_its_log_odds():
+    table = pd.DataFrame({"predicted": [0.05, 0.98, 0.998], "observed": [0.1, 0.9, 1.0], "n": 9})
+    top, bottom = plots.calibration({"a": table}, title=TITLE, logit=True).axes
+    x = top.transData.transform(np.column_stack([table["predicted"], [0, 0, 0]]))[:, 0]
+    log_odds = np.log(table["predicted"] / (1 - table["predicted"]))
+    np.testing.assert_allclose((x - x[0]) / (x[2] - x[0]), (log_odds - log_odds[0])
+                               / (log_odds[2] - log_odds[0]))  # fmt: skip
+    perfect = top.lines[0]
+    np.testing.assert_array_equal(perfect.get_xdata(), perfect.get_ydata())
+    assert [tick.get_text() for tick in bottom.get_xticklabels()] == ["0.1", "0.5", "0.9", "0.99"]
+    with pytest.raises(ValueError, match="above 0 and below 1"):
+        plots.calibration({"a": table.assign(predicted=1.0)}, title=TITLE, logit=True)
+
+
 def test_lengths_says_the_share_beyond_each_cut():
     fig = plots.lengths(np.arange(1, 101), title=TITLE, cuts=(90,))
     assert [text.get_text() for text in fig.axes[0].texts] == ["10.0% longer than 90"]

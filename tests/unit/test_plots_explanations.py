@@ -29,8 +29,19 @@ def test_erasure_curves_draw_each_method_in_both_panels():
     for ax in fig.axes:
         assert [line.get_label() for line in ax.lines] == ["integrated gradients", "random"]
         assert ax.lines[1].get_ydata().tolist() == pytest.approx([0.8] * 3)
-        assert ax.lines[0].get_xdata()[[0, 2]].tolist() == [0, 1]  # the ends are not moved
+        assert ax.lines[0].get_xdata()[[0, 2]].tolist() == [0, 2]  # the ends are not moved
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0%", "20%", "100%"]
     assert fig.axes[1].get_legend() is not None
+
+
+def test_shares_that_lie_close_do_not_change_places():
+    """5 % and 10 % of six methods: each stays nearer to its own tick than to the next one."""
+    names = [f"method {i}" for i in range(6)]
+    table = curves(names)
+    closer = table[table["share"] == 0.2].assign(share=0.05)
+    fig = plots.erasure_curves(pd.concat([table, closer]), title="T", ylabel="p")
+    for line in fig.axes[0].lines:
+        assert [round(x) for x in line.get_xdata()] == [0, 1, 2, 3]
 
 
 def test_erasure_curves_name_a_missing_column():

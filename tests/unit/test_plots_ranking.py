@@ -432,6 +432,12 @@ def test_a_system_without_a_group_leaves_its_line_empty():
     assert texts(fig.axes[1]) == ["+0.050", "–"]
 
 
+def test_the_decimals_of_the_values_may_be_given():
+    table = grouped(["typo"], ["a", "b"])
+    fig = plots.grouped_intervals(table, title=TITLE, xlabel="x", reference=0, decimals=1)
+    assert texts(fig.axes[0]) == ["+0.0", "+0.1"]
+
+
 def test_groups_that_cannot_be_drawn():
     table = grouped(["typo"], ["a", "b"])
     with pytest.raises(ValueError, match="a stands in typo more than once"):
